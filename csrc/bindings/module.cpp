@@ -1,0 +1,153 @@
+// Python sees raw addresses, shapes and names; vsae_fast/ops checks and owns the tensors behind them. The GIL is
+// released while a kernel runs.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cpu/cpu_level.h"
+#include "cpu/fma_peak.h"
+#include "cpu/importance_impute.h"
+#include "cpu/packed_layer.h"
+
+namespace py = pybind11;
+
+namespace {
+
+template <class T>
+T* at(std::uintptr_t address) {
+    return reinterpret_cast<T*>(address);
+}
+
+vsae::CpuLevel level_or_active(const std::string& name) {
+    return name.empty() ? vsae::active_level() : vsae::level_named(name);
+}
+
+std::vector<std::string> supported_level_names() {
+    std::vector<std::string> names;
+    for (const vsae::CpuLevel level : vsae::supported_levels()) names.emplace_back(vsae::name_of(level));
+    return names;
+}
+
+struct Layer {
+    std::uintptr_t weight;  // float[n_out, n_in]
+    std::uintptr_t bias;    // float[n_out]
+    int n_in;
+    int n_out;
+    bool activation;
+};
+
+struct PackedLayers {
+    std::vector<vsae::PackedLayer> storage;
+    std::vector<vsae::DenseLayer> layers;
+};
+
+PackedLayers pack(const std::vector<Layer>& layers) {
+    PackedLayers packed;
+    packed.storage.reserve(layers.size());
+    for (const Layer& layer : layers) {
+        packed.storage.emplace_back(at<const float>(layer.weight), at<const float>(layer.bias), layer.n_in,
+                                    layer.n_out, layer.activation);
+        packed.layers.push_back(packed.storage.back().view());
+    }
+    return packed;
+}
+
+struct ImportanceImputeArguments {
+    std::uintptr_t mean, scale, x, mask, noise, context;
+    std::uintptr_t output_weight, output_bias, log_scale;
+    std::uintptr_t imputed, log_evidence, effective_size;
+    std::vector<Layer> mask_layers, data_layers;
+    std::vector<int> attribute_start, attribute_kind;
+    long n_rows;
+    int n_samples, n_latent;
+    float negative_slope, visible_weight;
+};
+
+void importance_impute(const ImportanceImputeArguments& arguments, int n_threads, const std::string& level_name) {
+    const vsae::CpuLevel level = level_or_active(level_name);
+    const PackedLayers mask_layers = pack(arguments.mask_layers);
+    const PackedLayers data_layers = pack(arguments.data_layers);
+
+    vsae::ImportanceImputeModel model{};
+    model.n_latent = arguments.n_latent;
+    model.n_attributes = static_cast<int>(arguments.attribute_kind.size());
+    model.n_columns = arguments.attribute_start.back();
+    model.n_hidden = data_layers.layers.back().n_out;
+    model.n_mask_layers = static_cast<int>(mask_layers.layers.size());
+    model.n_data_layers = static_cast<int>(data_layers.layers.size());
+    model.mask_layers = mask_layers.layers.data();
+    model.data_layers = data_layers.layers.data();
+    model.output_weight = at<const float>(arguments.output_weight);
+    model.output_bias = at<const float>(arguments.output_bias);
+    model.attribute_start = arguments.attribute_start.data();
+    model.attribute_kind = arguments.attribute_kind.data();
+    model.log_scale = at<const float>(arguments.log_scale);
+    model.negative_slope = arguments.negative_slope;
+    model.visible_weight = arguments.visible_weight;
+
+    vsae::ImportanceImputeBatch batch{};
+    batch.n_samples = arguments.n_samples;
+    batch.mean = at<const float>(arguments.mean);
+    batch.scale = at<const float>(arguments.scale);
+    batch.x = at<const float>(arguments.x);
+    batch.mask = at<const float>(arguments.mask);
+    batch.context = at<const float>(arguments.context);
+    batch.imputed = at<float>(arguments.imputed);
+    batch.log_evidence = at<double>(arguments.log_evidence);
+    batch.effective_size = at<double>(arguments.effective_size);
+
+    const py::gil_scoped_release release;
+    vsae::importance_impute(model, batch, at<const float>(arguments.noise), arguments.n_rows, n_threads, level);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, module) {
+    module.doc() = "C++ kernels of vsae_fast; called through vsae_fast.ops.";
+
+    py::class_<Layer>(module, "Layer")
+        .def(py::init<std::uintptr_t, std::uintptr_t, int, int, bool>(), py::arg("weight"), py::arg("bias"),
+             py::arg("n_in"), py::arg("n_out"), py::arg("activation"));
+
+    py::class_<ImportanceImputeArguments>(module, "ImportanceImputeArguments")
+        .def(py::init<>())
+        .def_readwrite("mean", &ImportanceImputeArguments::mean)
+        .def_readwrite("scale", &ImportanceImputeArguments::scale)
+        .def_readwrite("x", &ImportanceImputeArguments::x)
+        .def_readwrite("mask", &ImportanceImputeArguments::mask)
+        .def_readwrite("noise", &ImportanceImputeArguments::noise)
+        .def_readwrite("context", &ImportanceImputeArguments::context)
+        .def_readwrite("output_weight", &ImportanceImputeArguments::output_weight)
+        .def_readwrite("output_bias", &ImportanceImputeArguments::output_bias)
+        .def_readwrite("log_scale", &ImportanceImputeArguments::log_scale)
+        .def_readwrite("imputed", &ImportanceImputeArguments::imputed)
+        .def_readwrite("log_evidence", &ImportanceImputeArguments::log_evidence)
+        .def_readwrite("effective_size", &ImportanceImputeArguments::effective_size)
+        .def_readwrite("mask_layers", &ImportanceImputeArguments::mask_layers)
+        .def_readwrite("data_layers", &ImportanceImputeArguments::data_layers)
+        .def_readwrite("attribute_start", &ImportanceImputeArguments::attribute_start)
+        .def_readwrite("attribute_kind", &ImportanceImputeArguments::attribute_kind)
+        .def_readwrite("n_rows", &ImportanceImputeArguments::n_rows)
+        .def_readwrite("n_samples", &ImportanceImputeArguments::n_samples)
+        .def_readwrite("n_latent", &ImportanceImputeArguments::n_latent)
+        .def_readwrite("negative_slope", &ImportanceImputeArguments::negative_slope)
+        .def_readwrite("visible_weight", &ImportanceImputeArguments::visible_weight);
+
+    module.def("importance_impute", &importance_impute, py::arg("arguments"), py::arg("n_threads"),
+               py::arg("level") = "");
+    module.def("cpu_levels", &supported_level_names, "Instruction sets that this machine can run, slowest first.");
+    module.def("cpu_level", [] { return std::string(vsae::name_of(vsae::active_level())); });
+    module.def(
+        "fma_peak",
+        [](int n_threads, double seconds, const std::string& level) {
+            const vsae::CpuLevel active = level_or_active(level);
+            const py::gil_scoped_release release;
+            return vsae::fma_peak(n_threads, seconds, active);
+        },
+        py::arg("n_threads"), py::arg("seconds") = 0.2, py::arg("level") = "",
+        "Measured multiply-add rate in GFLOP/s, all threads together.");
+}

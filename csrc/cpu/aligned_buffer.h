@@ -1,0 +1,26 @@
+// Uninitialised floats on a 64-byte boundary.
+#pragma once
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+namespace vsae {
+
+class AlignedBuffer {
+   public:
+    explicit AlignedBuffer(long floats)
+        : data_(static_cast<float*>(
+              ::operator new(static_cast<std::size_t>(std::max(floats, 1L)) * sizeof(float), kAlignment))) {}
+    ~AlignedBuffer() { ::operator delete(data_, kAlignment); }
+    AlignedBuffer(AlignedBuffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)) {}
+    AlignedBuffer& operator=(AlignedBuffer&&) = delete;
+
+    float* data() { return data_; }
+
+   private:
+    static constexpr std::align_val_t kAlignment{64};
+    float* data_;
+};
+
+}  // namespace vsae

@@ -1,0 +1,23 @@
+// The CPU kernel of importance_impute as the rest of the library sees it.
+#pragma once
+
+#include "core/importance_impute.h"
+#include "cpu/cpu_level.h"
+
+namespace vsae {
+
+struct ImportanceImputeKernel {
+    int block;  // S, samples in a block: the packing of ImportanceImputeBatch::noise
+    long (*scratch_floats)(const ImportanceImputeModel&);
+    void (*run_rows)(const ImportanceImputeModel&, const ImportanceImputeBatch&, float* scratch, long begin, long end);
+};
+
+// The kernel of one instruction set; throws std::invalid_argument where the build does not hold it.
+const ImportanceImputeKernel& importance_impute_kernel_for(CpuLevel level);
+
+// The whole op for row-major inputs. `noise` is [K, L]; the packed fields of `batch` are filled in here. Rows are
+// shared out to `n_threads` threads, the calling one among them.
+void importance_impute(const ImportanceImputeModel& model, ImportanceImputeBatch batch, const float* noise,
+                       long n_rows, int n_threads, CpuLevel level);
+
+}  // namespace vsae

@@ -1,0 +1,25 @@
+// Compiled once per instruction set, with VSAE_ISA and VSAE_LANES set by the build.
+#include "cpu/importance_impute.h"
+#include "cpu/importance_impute_body.h"
+
+namespace vsae {
+namespace VSAE_ISA {
+
+static long scratch_floats(const ImportanceImputeModel& model) {
+    ImputeScratch scratch;
+    return lay_out(model, kBlock, kLanes, nullptr, &scratch);
+}
+
+static void run_rows(const ImportanceImputeModel& model, const ImportanceImputeBatch& batch, float* memory, long begin,
+                     long end) {
+    ImputeScratch scratch;
+    lay_out(model, kBlock, kLanes, memory, &scratch);
+    RowImputer imputer(model, batch, scratch);
+    for (long row = begin; row < end; ++row) imputer.run(row);
+}
+
+extern const ImportanceImputeKernel importance_impute_kernel;
+const ImportanceImputeKernel importance_impute_kernel = {kBlock, scratch_floats, run_rows};
+
+}  // namespace VSAE_ISA
+}  // namespace vsae

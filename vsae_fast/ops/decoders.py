@@ -1,0 +1,90 @@
+"""Both decoders as the sampling ops take them: dense layers only, batch norms and linear tails folded away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from vsae_fast.ops.layout import AttributeLayout
+
+
+@dataclass(frozen=True)
+class DenseLayer:
+    """``y = W x + b``, LeakyReLU after it where ``activation`` is set; weight (out, in), bias (out,)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    activation: bool
+
+
+@dataclass(frozen=True)
+class FoldedDecoders:
+    """Mask decoder and data decoder in evaluation mode.
+
+    Parameters
+    ----------
+    mask_layers : tuple of DenseLayer
+        From z (L) to the M mask logits.
+    data_layers : tuple of DenseLayer
+        Hidden layers of the data decoder, from ``[z, pi]`` (L + M); at least one.
+    output : DenseLayer
+        From the last hidden vector to the D outputs, without activation.
+    log_scale : torch.Tensor, shape (D,)
+        Log standard deviation of numerical columns.
+    layout : AttributeLayout
+    negative_slope : float
+    """
+
+    mask_layers: tuple[DenseLayer, ...]
+    data_layers: tuple[DenseLayer, ...]
+    output: DenseLayer
+    log_scale: torch.Tensor
+    layout: AttributeLayout
+    negative_slope: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not self.mask_layers or not self.data_layers:
+            raise ValueError("the mask decoder needs a layer and the data decoder a hidden layer")
+        if self.output.activation or self.mask_layers[-1].activation:
+            raise ValueError("the last layer of a decoder has no activation")
+
+    @property
+    def n_latent(self) -> int:
+        """``L``."""
+        return self.mask_layers[0].weight.shape[1]
+
+    def to(self, dtype: torch.dtype, device: torch.device) -> FoldedDecoders:
+        """Copy with every tensor in one dtype on one device, contiguous."""
+
+        def cast(layer: DenseLayer) -> DenseLayer:
+            return DenseLayer(
+                layer.weight.detach().to(device, dtype).contiguous(),
+                layer.bias.detach().to(device, dtype).contiguous(),
+                layer.activation,
+            )
+
+        return FoldedDecoders(
+            tuple(map(cast, self.mask_layers)),
+            tuple(map(cast, self.data_layers)),
+            cast(self.output),
+            self.log_scale.detach().to(device, dtype).contiguous(),
+            self.layout,
+            self.negative_slope,
+        )
+
+    def decode(self, z: torch.Tensor, context: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mask logits (..., M) and outputs (..., D) for latents (..., L) and a context of the first layer."""
+        mask_logits = self._run(self.mask_layers, z, None)
+        hidden = self._run(self.data_layers, torch.cat([z, mask_logits.sigmoid()], -1), context)
+        return mask_logits, functional.linear(hidden, self.output.weight, self.output.bias)
+
+    def _run(self, layers: tuple[DenseLayer, ...], h: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+        for layer in layers:
+            h = functional.linear(h, layer.weight, layer.bias)
+            if context is not None:
+                h, context = h + context, None
+            if layer.activation:
+                h = functional.leaky_relu(h, self.negative_slope)
+        return h

@@ -1,0 +1,128 @@
+"""How attributes lie in the columns of an encoded table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from typing import Literal, get_args
+
+import torch
+
+Kind = Literal["numerical", "categorical"]
+KIND_CODES: dict[Kind, int] = {"numerical": 0, "categorical": 1}  # AttributeKind in csrc/core/importance_impute.h
+
+
+@dataclass(frozen=True)
+class AttributeGroup:
+    """Attributes of one kind whose widths round up to the same power of two.
+
+    Parameters
+    ----------
+    kind : {"numerical", "categorical"}
+    attributes : tuple of int
+        Positions of the ``G`` members among the ``M`` attributes.
+    width : int
+        Widest member; narrower ones are padded to it.
+    columns : torch.Tensor of int64, shape (G, width)
+        Encoded columns of each member; ``D`` (one past the last column) marks padding.
+    """
+
+    kind: Kind
+    attributes: tuple[int, ...]
+    width: int
+    columns: torch.Tensor
+
+
+@dataclass(frozen=True)
+class AttributeLayout:
+    """Kinds and widths of the ``M`` attributes of an encoded table with ``D`` columns.
+
+    Parameters
+    ----------
+    kinds : tuple of {"numerical", "categorical"}
+        Numerical attributes have a Gaussian likelihood, categorical ones (one-hot blocks) a softmax.
+    widths : tuple of int
+        Columns of each attribute: 1 for a number, the number of levels for a category.
+
+    Examples
+    --------
+    >>> layout = AttributeLayout(("numerical", "categorical"), (1, 3))
+    >>> layout.n_attributes, layout.n_columns, layout.starts
+    (2, 4, (0, 1, 4))
+    """
+
+    kinds: tuple[Kind, ...]
+    widths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.kinds) != len(self.widths) or not self.kinds:
+            raise ValueError(f"kinds ({len(self.kinds)}) and widths ({len(self.widths)}) must be of one length, not 0")
+        for position, (kind, width) in enumerate(zip(self.kinds, self.widths, strict=True)):
+            if kind not in get_args(Kind):
+                raise ValueError(f"attribute {position}: unknown kind {kind!r}; use one of {get_args(Kind)}")
+            if width < 1:
+                raise ValueError(f"attribute {position}: width must be at least 1, got {width}")
+
+    @property
+    def n_attributes(self) -> int:
+        """``M``."""
+        return len(self.kinds)
+
+    @property
+    def n_columns(self) -> int:
+        """``D``."""
+        return sum(self.widths)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """First column of each attribute, then ``D``: ``M + 1`` values."""
+        return (0, *accumulate(self.widths))
+
+    @property
+    def kind_codes(self) -> tuple[int, ...]:
+        """Kinds as the integers that the kernels use."""
+        return tuple(KIND_CODES[kind] for kind in self.kinds)
+
+    def column_attribute(self, device: torch.device) -> torch.Tensor:
+        """Attribute of each column, shape (D,), int64."""
+        return _column_attribute(self, device)
+
+    def expand(self, mask: torch.Tensor) -> torch.Tensor:
+        """Mask per attribute (..., M) to mask per column (..., D)."""
+        if self.n_columns == self.n_attributes:
+            return mask
+        return mask[..., self.column_attribute(mask.device)]
+
+    def groups(self, device: torch.device) -> tuple[AttributeGroup, ...]:
+        """Attributes by kind and width, so that each group is one batched operation."""
+        return _groups(self, device)
+
+
+@lru_cache(maxsize=256)
+def _column_attribute(layout: AttributeLayout, device: torch.device) -> torch.Tensor:
+    return torch.repeat_interleave(torch.arange(layout.n_attributes), torch.tensor(layout.widths)).to(device)
+
+
+@lru_cache(maxsize=256)
+def _groups(layout: AttributeLayout, device: torch.device) -> tuple[AttributeGroup, ...]:
+    members: dict[tuple[Kind, int], list[int]] = {}
+    for attribute, (kind, width) in enumerate(zip(layout.kinds, layout.widths, strict=True)):
+        members.setdefault((kind, (width - 1).bit_length()), []).append(attribute)
+    groups = []
+    for (kind, _), attributes in sorted(members.items()):
+        width = max(layout.widths[a] for a in attributes)
+        columns = torch.full((len(attributes), width), layout.n_columns, dtype=torch.int64)
+        for g, a in enumerate(attributes):
+            columns[g, : layout.widths[a]] = torch.arange(layout.starts[a], layout.starts[a + 1])
+        groups.append(AttributeGroup(kind, tuple(attributes), width, columns.to(device)))
+    return tuple(groups)
+
+
+def gather_group(x: torch.Tensor, group: AttributeGroup, padding: float) -> torch.Tensor:
+    """Columns of one group, shape (..., G, width), with ``padding`` where a member is narrower."""
+    columns = group.columns
+    if group.width == 1:
+        return x[..., columns[:, 0]].unsqueeze(-1)
+    extended = torch.nn.functional.pad(x, (0, 1), value=padding)  # [..., D + 1]
+    return extended[..., columns]
