@@ -1,0 +1,107 @@
+"""Mask decoder and data decoder (appendix C.2), and how both fold into dense layers for the sampling kernels."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from vsae_fast.models.config import NetworkConfig
+from vsae_fast.ops.decoders import DenseLayer, FoldedDecoders
+from vsae_fast.ops.layout import AttributeLayout
+
+
+class Decoder(nn.Module):
+    """Linear, BatchNorm, LeakyReLU, then further Linears with or without activation, then the output layer."""
+
+    def __init__(
+        self, n_in: int, hidden: tuple[int, ...], n_out: int, negative_slope: float, linear_tail: bool = False
+    ) -> None:
+        super().__init__()
+        sizes = (n_in, *hidden, n_out)
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.norm = nn.BatchNorm1d(hidden[0])
+        self.negative_slope = negative_slope
+        self.activations = [i == 0 or not linear_tail for i in range(len(hidden))] + [False]
+
+    def forward(self, h: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        """Map (..., n_in) to (..., n_out); ``context`` (..., hidden[0]) is added before the batch normalisation."""
+        for i, (linear, activation) in enumerate(zip(self.linears, self.activations, strict=True)):
+            h = linear(h)
+            if i == 0:
+                if context is not None:
+                    h = h + context
+                h = self.norm(h.reshape(-1, h.shape[-1])).reshape(h.shape)
+            if activation:
+                h = functional.leaky_relu(h, self.negative_slope)
+        return h
+
+    def norm_factor(self) -> torch.Tensor:
+        """What evaluation-mode batch normalisation multiplies the first layer by, shape (hidden[0],), float64."""
+        assert self.norm.running_var is not None
+        return self.norm.weight.double() * torch.rsqrt(self.norm.running_var.double() + self.norm.eps)
+
+    @torch.no_grad()
+    def fold(self) -> tuple[DenseLayer, ...]:
+        """Evaluation-mode layers in float64: batch normalisation inside the first, linear neighbours multiplied out."""
+        assert self.norm.running_mean is not None
+        folded: list[DenseLayer] = []
+        for i, (module, activation) in enumerate(zip(self.linears, self.activations, strict=True)):
+            weight, bias = module.get_parameter("weight").double(), module.get_parameter("bias").double()
+            if i == 0:
+                factor = self.norm_factor()
+                weight = factor.unsqueeze(1) * weight
+                bias = (bias - self.norm.running_mean.double()) * factor + self.norm.bias.double()
+            if folded and not folded[-1].activation:
+                before = folded.pop()
+                weight, bias = weight @ before.weight, weight @ before.bias + bias
+            folded.append(DenseLayer(weight, bias, activation))
+        return tuple(folded)
+
+
+class Decoders(nn.Module):
+    """Mask decoder first; its probabilities are an extra input of the data decoder."""
+
+    def __init__(self, layout: AttributeLayout, config: NetworkConfig) -> None:
+        super().__init__()
+        self.layout = layout
+        self.min_scale = config.min_scale
+        self.negative_slope = config.negative_slope
+        n_latent = layout.n_attributes * config.latent_per_attribute
+        self.mask = Decoder(n_latent, config.mask_hidden, layout.n_attributes, config.negative_slope)
+        self.data = Decoder(
+            n_latent + layout.n_attributes,
+            config.data_hidden,
+            layout.n_columns,
+            config.negative_slope,
+            config.linear_tail,
+        )
+        self.context = (
+            nn.Linear(config.collective_hidden[-1], config.data_hidden[0], bias=False) if config.skip else None
+        )
+        self.raw_scale = nn.Parameter(torch.zeros(layout.n_attributes))  # shared by the columns of an attribute
+
+    def log_scale(self) -> torch.Tensor:
+        """Log standard deviation of each numerical column, shape (D,), never below log(min_scale)."""
+        raw = torch.log(self.raw_scale.exp() + self.min_scale)
+        return raw[self.layout.column_attribute(raw.device)]
+
+    def forward(self, z: torch.Tensor, hidden: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map z (..., L) and the collective hidden vector (N, H) to mask logits (..., M) and outputs (..., D)."""
+        mask_logits = self.mask(z)
+        context = self.context(hidden) if self.context is not None and hidden is not None else None
+        return mask_logits, self.data(torch.cat([z, mask_logits.sigmoid()], -1), context)
+
+    def fold(self) -> FoldedDecoders:
+        """Both decoders in evaluation mode as dense layers, float64."""
+        *hidden, output = self.data.fold()
+        return FoldedDecoders(
+            self.mask.fold(), tuple(hidden), output, self.log_scale().detach().double(), self.layout, self.negative_slope
+        )
+
+    @torch.no_grad()
+    def fold_context(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        """What the collective hidden vector (N, H) adds to the folded data decoder's first layer, (N, hidden[0])."""
+        if self.context is None:
+            return None
+        return self.context(hidden) * self.data.norm_factor().to(hidden.dtype)  # type: ignore[no-any-return]

@@ -1,0 +1,110 @@
+"""Proposal networks: one small encoder per attribute, and the collective one (appendix C.1)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from vsae_fast.models.config import NetworkConfig
+from vsae_fast.ops.fill_unobserved import fill_unobserved
+from vsae_fast.ops.grouped_mlp import BatchNormState, grouped_mlp
+from vsae_fast.ops.layout import AttributeGroup, AttributeLayout, gather_group
+
+LOG_VARIANCE_RANGE = (-8.0, 8.0)
+
+
+def clamp_log_variance(value: torch.Tensor) -> torch.Tensor:
+    """Keep log-variances of proposals in a range where exp and its gradient are tame."""
+    return value.clamp(*LOG_VARIANCE_RANGE)
+
+
+class GroupedEncoder(nn.Module):
+    """Attributive encoders of the ``G`` attributes of one group, and their heads for mean and log-variance."""
+
+    def __init__(self, group: AttributeGroup, hidden: tuple[int, ...], n_latent: int, negative_slope: float) -> None:
+        super().__init__()
+        self.group = group
+        self.negative_slope = negative_slope
+        n_groups = len(group.attributes)
+        sizes = (group.width, *hidden, 2 * n_latent)
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+            bound = 1 / math.sqrt(n_in)  # nn.Linear's default
+            self.weights.append(nn.Parameter(torch.empty(n_groups, n_in, n_out).uniform_(-bound, bound)))
+            self.biases.append(nn.Parameter(torch.empty(n_groups, n_out).uniform_(-bound, bound)))
+        self.norm_weights = nn.ParameterList(nn.Parameter(torch.ones(n_groups, width)) for width in hidden)
+        self.norm_biases = nn.ParameterList(nn.Parameter(torch.zeros(n_groups, width)) for width in hidden)
+        for layer, width in enumerate(hidden):
+            self.register_buffer(f"running_mean_{layer}", torch.zeros(n_groups, width))
+            self.register_buffer(f"running_var_{layer}", torch.ones(n_groups, width))
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (N, D) and (N, M) to mean and log-variance, each (N, G, latent)."""
+        norms = [
+            BatchNormState(
+                self.norm_weights[layer],
+                self.norm_biases[layer],
+                getattr(self, f"running_mean_{layer}"),
+                getattr(self, f"running_var_{layer}"),
+            )
+            for layer in range(len(self.norm_weights))
+        ]
+        head = grouped_mlp(
+            gather_group(x, self.group, 0.0),
+            mask[:, list(self.group.attributes)],
+            list(self.weights),
+            list(self.biases),
+            norms,
+            self.training,
+            self.negative_slope,
+        )
+        mean, log_variance = head.chunk(2, dim=-1)
+        return mean, clamp_log_variance(log_variance)
+
+
+class AttributiveEncoders(nn.Module):
+    """All attributive networks: attribute i alone decides block i of the proposal."""
+
+    def __init__(self, layout: AttributeLayout, config: NetworkConfig) -> None:
+        super().__init__()
+        groups = layout.groups(torch.device("cpu"))
+        hidden = {"numerical": config.numerical_hidden, "categorical": config.categorical_hidden}
+        self.encoders = nn.ModuleList(
+            GroupedEncoder(group, hidden[group.kind], config.latent_per_attribute, config.negative_slope)
+            for group in groups
+        )
+        order = torch.tensor([attribute for group in groups for attribute in group.attributes])
+        self.register_buffer("position", torch.argsort(order), persistent=False)  # of each attribute among the groups'
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (N, D) and (N, M) to mean and log-variance, each (N, M, latent)."""
+        means, log_variances = zip(*(encoder(x, mask) for encoder in self.encoders), strict=True)
+        position = self.get_buffer("position")
+        return torch.cat(means, 1)[:, position], torch.cat(log_variances, 1)[:, position]
+
+
+class CollectiveEncoder(nn.Module):
+    """One network over everything observed and the mask; decides the blocks of unobserved attributes."""
+
+    def __init__(self, layout: AttributeLayout, config: NetworkConfig) -> None:
+        super().__init__()
+        self.layout = layout
+        self.fill = config.fill
+        sizes = (layout.n_columns + layout.n_attributes, *config.collective_hidden)
+        body: list[nn.Module] = []
+        for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+            body += [nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.LeakyReLU(config.negative_slope)]
+        self.body = nn.Sequential(*body)
+        self.n_latent = layout.n_attributes * config.latent_per_attribute
+        self.head = nn.Linear(sizes[-1], 2 * self.n_latent)
+
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return mean and log-variance (N, L) and the last hidden vector (N, H); ``noise`` (N, D) or (D,) fills holes."""
+        hidden = self.body(fill_unobserved(x, mask, noise if self.fill == "noise" else None, self.layout))
+        mean, log_variance = self.head(hidden).chunk(2, dim=-1)
+        return mean, clamp_log_variance(log_variance), hidden

@@ -1,0 +1,189 @@
+"""What training maximises: the paper's two-phase bound, and hide-and-score with importance weighting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from vsae_fast.models.vsae import VSAE
+from vsae_fast.ops.elbo import (
+    data_log_likelihood,
+    importance_weighted_bound,
+    log_prior_ratio,
+    mask_log_likelihood,
+)
+from vsae_fast.ops.sample_moments import sample_moments
+
+
+class Objective(Protocol):
+    """A training loss and a validation score over encoded rows; ``mask`` is 1 where observed."""
+
+    def loss(
+        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Mean negative bound of a batch, a scalar to descend."""
+
+    def score(
+        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Validation score of each row, higher is better, comparable between epochs for one generator seed."""
+
+
+def _randn(shape: tuple[int, ...], like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+@contextmanager
+def evaluation_mode(model: VSAE) -> Iterator[None]:
+    """Evaluation-mode statistics inside, the mode of before afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@dataclass(frozen=True)
+class TwoPhase:
+    """Gong et al. 2021, appendix D.
+
+    Phase 1 maximises the bound on ``(x_o, m)``. In phase 2 every batch is fed twice: the first pass, without gradient,
+    draws samples of ``x_u`` from the current model; the second scores them, in expectation, with a fresh ``z``.
+
+    Parameters
+    ----------
+    warmup_epochs : int
+        Epochs of phase 1.
+    n_unobserved_samples : int
+        Samples of ``x_u``.
+    n_validation_samples : int
+        Samples of ``z`` that the validation bound averages.
+    """
+
+    warmup_epochs: int = 100
+    n_unobserved_samples: int = 100
+    n_validation_samples: int = 8
+
+    def loss(
+        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, generator: torch.Generator
+    ) -> torch.Tensor:
+        target, variance, weight = x, None, mask
+        if epoch >= self.warmup_epochs:
+            target, variance = self.expected_target(model, x, mask, generator)
+            weight = torch.ones_like(mask)
+        fill = _randn(tuple(x.shape), x, generator)
+        latent = _randn((x.shape[0], model.n_latent), x, generator)
+        bound = model.elbo(
+            x,
+            mask,
+            latent_noise=latent,
+            fill_noise=fill,
+            target=target,
+            target_variance=variance,
+            attribute_weight=weight,
+        )
+        return -bound.mean()
+
+    @torch.no_grad()
+    def expected_target(
+        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Observed values and the moments of sampled ``x_u``: target and variance, each (N, D)."""
+        with evaluation_mode(model):
+            proposal = model.encode(x, mask, _randn(tuple(x.shape), x, generator))
+            moment, variance = sample_moments(
+                proposal.mean,
+                proposal.scale,
+                model.folded(),
+                n_samples=self.n_unobserved_samples,
+                generator=generator,
+                context=model.decoders.fold_context(proposal.hidden),
+            )
+        observed = model.layout.expand(mask) > 0
+        return torch.where(observed, x, moment), torch.where(observed, 0.0, variance)
+
+    def score(
+        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        total = x.new_zeros(x.shape[0])
+        for _ in range(self.n_validation_samples):
+            fill = _randn(tuple(x.shape), x, generator)
+            latent = _randn((x.shape[0], model.n_latent), x, generator)
+            total += model.elbo(x, mask, latent_noise=latent, fill_noise=fill)
+        return total / self.n_validation_samples
+
+
+@dataclass(frozen=True)
+class HideAndScore:
+    """Hide a further random part of the observed cells from the encoders and score all of them.
+
+    It trains the collective network for the task that it has at imputation, with the importance-weighted bound of Burda
+    et al. (2016) so that the posterior does not collapse::
+
+        log 1/K sum_k p(x_hidden | z_k) p(x_visible | z_k)^c p(m | z_k) p(z_k) / q(z_k | x_visible, m_visible)
+
+    Parameters
+    ----------
+    n_samples : int
+        ``K``.
+    visible_weight : float
+        ``c``, the weight of cells that the encoders see; the same weight is used at imputation.
+    hidden_share : tuple of float
+        Range from which each row draws the share of its observed cells to hide.
+    """
+
+    n_samples: int = 5
+    visible_weight: float = 0.2
+    hidden_share: tuple[float, float] = (0.1, 0.8)
+    n_validation_patterns: int = 4
+
+    def hide(self, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Draw which observed cells stay visible, shape (N, M)."""
+        low, high = self.hidden_share
+        draw = torch.rand(mask.shape[0], 1, generator=generator, dtype=mask.dtype, device=mask.device)
+        uniform = torch.rand(mask.shape, generator=generator, dtype=mask.dtype, device=mask.device)
+        return mask * (uniform >= low + (high - low) * draw)
+
+    def bound(
+        self,
+        model: VSAE,
+        x: torch.Tensor,
+        mask: torch.Tensor,
+        visible: torch.Tensor,
+        weight: torch.Tensor,
+        generator: torch.Generator,
+    ) -> torch.Tensor:
+        """Importance-weighted bound of each row with a weight per attribute, shape (N,)."""
+        proposal = model.encode(x, visible, _randn(tuple(x.shape), x, generator))
+        noise = _randn((self.n_samples, *proposal.mean.shape), x, generator)
+        z = proposal.sample(noise)  # [K, N, L]
+        mask_logits, output = model.decode(z, proposal.hidden)
+        likelihood = data_log_likelihood(output, model.decoders.log_scale(), x, model.layout)  # [K, N, M]
+        log_weight = (
+            (weight * likelihood).sum(-1)
+            + mask_log_likelihood(mask_logits, mask).sum(-1)
+            + log_prior_ratio(z, proposal.mean, proposal.log_variance)
+        )
+        return importance_weighted_bound(log_weight)
+
+    def loss(
+        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, generator: torch.Generator
+    ) -> torch.Tensor:
+        visible = self.hide(mask, generator)
+        weight = mask - (1 - self.visible_weight) * visible
+        return -self.bound(model, x, mask, visible, weight, generator).mean() / model.layout.n_attributes
+
+    def score(
+        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        total = x.new_zeros(x.shape[0])
+        for _ in range(self.n_validation_patterns):
+            visible = self.hide(mask, generator)
+            weight = mask - (1 - self.visible_weight) * visible
+            total += self.bound(model, x, mask, visible, weight, generator)
+        return total / self.n_validation_patterns

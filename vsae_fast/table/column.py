@@ -1,0 +1,87 @@
+"""One column of a table, free of the container that it came from."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+StorageKind = Literal["float", "integer", "boolean", "category", "object"]
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass
+class Column:
+    """Values of one column as read from a container.
+
+    Parameters
+    ----------
+    name : hashable
+    storage : {"float", "integer", "boolean", "category", "object"}
+        How the container holds it; decides what a filled cell looks like.
+    values : numpy.ndarray, shape (N,)
+        float64 for numbers and booleans, objects otherwise; arbitrary where missing.
+    missing : numpy.ndarray of bool, shape (N,)
+    bounds : tuple of int, optional
+        Range of an integer type.
+    declared : tuple
+        Levels that a categorical type lists, whether they occur or not.
+    """
+
+    name: Hashable
+    storage: StorageKind
+    values: npt.NDArray[Any]
+    missing: BoolArray
+    bounds: tuple[int, int] | None = None
+    declared: tuple[Any, ...] = ()
+
+
+def is_missing(value: object) -> bool:
+    """None, nan of any float type, ``pandas.NA`` and ``NaT``."""
+    if value is None:
+        return True
+    if isinstance(value, (float, np.floating)):
+        return math.isnan(value)
+    return type(value).__name__ in ("NAType", "NaTType")
+
+
+def from_objects(name: Hashable, objects: list[Any], storage: StorageKind = "object") -> Column:
+    """Column of Python objects; numbers and booleans without exception are read as such.
+
+    Raises
+    ------
+    TypeError
+        A cell that is neither a number, a boolean nor a string.
+    """
+    missing = np.array([is_missing(value) for value in objects], dtype=bool)
+    known = [value for value in objects if not is_missing(value)]
+    for value in known:
+        if isinstance(value, complex) and not isinstance(value, numbers.Real):
+            raise ValueError(f"Complex data not supported: column {name!r} holds {value!r}; split it into real columns")
+        if not isinstance(value, (str, bytes, bool, np.bool_, numbers.Real)):
+            raise TypeError(
+                f"column {name!r} holds a {type(value).__name__}; argument must be a string or a number in every cell"
+            )
+    if known and all(isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)) for value in known):
+        values = np.array([math.nan if gone else float(v) for v, gone in zip(objects, missing, strict=True)])
+        whole = storage == "object" and all(isinstance(value, numbers.Integral) for value in known)
+        return Column(name, "integer" if whole else storage, values, missing)
+    values = np.empty(len(objects), dtype=object)
+    values[:] = objects
+    return Column(name, storage, values, missing)
+
+
+def level_key(value: Any) -> tuple[str, Any]:
+    """Sort key that works for levels of mixed types."""
+    if isinstance(value, (bool, np.bool_)):
+        return ("0", bool(value))
+    if isinstance(value, numbers.Real):
+        return ("1", float(value))
+    return (type(value).__name__, value)

@@ -1,0 +1,236 @@
+"""Reading tables of any supported type into columns, and giving the same type back with the holes filled."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import numpy.typing as npt
+
+from vsae_fast.table.column import BoolArray, Column, from_objects
+
+
+class Table(Protocol):
+    """A container that can be read column by column and copied with some cells replaced."""
+
+    names: list[Hashable]
+    shape: tuple[int, int]
+
+    def columns(self) -> list[Column]:
+        """Read every column."""
+
+    def completed(self, fills: Sequence[tuple[BoolArray, list[Any]]]) -> Any:
+        """Copy with ``fills[j] = (where, values)`` written into column j; the input is not touched."""
+
+
+def read_table(X: Any) -> Table:
+    """Wrap a NumPy array, torch tensor, pandas, polars or Arrow table, or nested sequence.
+
+    Raises
+    ------
+    TypeError
+        A sparse matrix or an unknown type.
+    ValueError
+        Not two-dimensional, ragged, complex, without rows or without columns.
+    """
+    if hasattr(X, "toarray") and hasattr(X, "nnz"):
+        raise TypeError("Sparse data was passed for X, but dense data is required; use X.toarray()")
+    torch = sys.modules.get("torch")
+    table: Table
+    if torch is not None and isinstance(X, torch.Tensor):
+        table = TensorTable(X)
+    elif nw.dependencies.is_into_dataframe(X):
+        table = FrameTable(X)
+    else:
+        table = ArrayTable(_as_array(X))
+    n_rows, n_columns = table.shape
+    if n_columns == 0:
+        raise ValueError(f"X has 0 feature(s) (shape=({n_rows}, 0)) while a minimum of 1 is required.")
+    if n_rows == 0:
+        raise ValueError(f"X has 0 sample(s) (shape=(0, {n_columns})) while a minimum of 1 is required.")
+    return table
+
+
+def _as_array(X: Any) -> npt.NDArray[Any]:
+    if isinstance(X, (str, bytes)) or np.isscalar(X):
+        raise ValueError(f"Expected 2D array, got a {type(X).__name__} instead; pass a table")
+    try:
+        array = np.asarray(X)
+        if array.dtype.kind in "US" and not isinstance(X, np.ndarray):
+            array = np.asarray(X, dtype=object)  # [["a", 1.5]] must not turn its numbers into text
+    except ValueError as error:
+        raise ValueError("X is ragged: its rows differ in length; give every row the same number of cells") from error
+    if array.dtype.kind == "c":
+        raise ValueError("Complex data not supported: pass real and imaginary parts as separate columns")
+    if array.dtype.kind in "mM":
+        raise ValueError("X holds dates or durations; turn them into numbers first, for example days since a start")
+    if array.ndim != 2:
+        if array.dtype == object and array.ndim == 1 and any(isinstance(row, (list, tuple)) for row in array):
+            raise ValueError("X is ragged: its rows differ in length; give every row the same number of cells")
+        raise ValueError(
+            f"Expected 2D array, got {array.ndim}D array instead. Reshape your data using X.reshape(-1, 1) for one "
+            "column or X.reshape(1, -1) for one row."
+        )
+    if array.dtype.kind not in "fiubOUS":
+        raise ValueError(f"X has dtype {array.dtype}, which cannot be imputed; convert it to numbers or objects")
+    return array
+
+
+def _numeric_column(name: Hashable, values: npt.NDArray[Any]) -> Column:
+    kind = values.dtype.kind
+    if kind == "b":
+        return Column(name, "boolean", values.astype(np.float64), np.zeros(len(values), dtype=bool))
+    if kind in "iu":
+        info = np.iinfo(values.dtype)
+        missing = np.zeros(len(values), dtype=bool)
+        return Column(name, "integer", values.astype(np.float64), missing, (int(info.min), int(info.max)))
+    as_double = values.astype(np.float64)
+    return Column(name, "float", as_double, np.isnan(as_double))
+
+
+class ArrayTable:
+    """A two-dimensional NumPy array, numeric or of objects."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self.array = array
+        self.shape = (array.shape[0], array.shape[1])
+        self.names: list[Hashable] = [f"x{j}" for j in range(array.shape[1])]
+
+    def columns(self) -> list[Column]:
+        if self.array.dtype.kind in "OUS":
+            return [from_objects(name, list(self.array[:, j])) for j, name in enumerate(self.names)]
+        return [_numeric_column(name, self.array[:, j]) for j, name in enumerate(self.names)]
+
+    def completed(self, fills: Sequence[tuple[BoolArray, list[Any]]]) -> npt.NDArray[Any]:
+        result = self.array.copy()
+        if result.dtype.kind in "US" and any(where.any() for where, _ in fills):
+            result = result.astype(object)  # a fixed-width text array would cut a longer level short
+        for j, (where, values) in enumerate(fills):
+            if values:
+                result[where, j] = values
+        return result
+
+
+class TensorTable:
+    """A two-dimensional torch tensor; the result is on the same device."""
+
+    def __init__(self, tensor: Any) -> None:
+        if tensor.is_complex():
+            raise ValueError("Complex data not supported: pass real and imaginary parts as separate columns")
+        if tensor.ndim != 2:
+            raise ValueError(f"Expected 2D tensor, got {tensor.ndim}D tensor instead; reshape it to (rows, columns)")
+        self.tensor = tensor
+        host = tensor.detach().cpu()
+        # NumPy has no bfloat16; float32 holds every half-precision value exactly.
+        self._array = host.float().numpy() if host.is_floating_point() and host.itemsize < 4 else host.numpy()
+        self.shape = (tensor.shape[0], tensor.shape[1])
+        self.names: list[Hashable] = [f"x{j}" for j in range(tensor.shape[1])]
+
+    def columns(self) -> list[Column]:
+        return [_numeric_column(name, self._array[:, j]) for j, name in enumerate(self.names)]
+
+    def completed(self, fills: Sequence[tuple[BoolArray, list[Any]]]) -> Any:
+        import torch
+
+        result = self.tensor.detach().clone()
+        for j, (where, values) in enumerate(fills):
+            if values:
+                rows = torch.from_numpy(np.flatnonzero(where)).to(result.device)
+                result[rows, j] = torch.tensor(values, dtype=result.dtype, device=result.device)
+        return result
+
+
+class FrameTable:
+    """A data frame that narwhals can read eagerly: pandas, polars, Arrow and others."""
+
+    def __init__(self, frame: Any) -> None:
+        columns = list(getattr(frame, "columns", []))
+        if all(isinstance(name, Hashable) for name in columns):
+            repeated = sorted({str(name) for name in columns if columns.count(name) > 1})
+            if repeated:
+                raise ValueError(f"column names must be unique; repeated: {', '.join(repeated)}")
+        try:
+            self.frame = nw.from_native(frame, eager_only=True)
+        except TypeError as error:
+            raise TypeError(f"{type(frame).__module__} frames must be collected first (call .collect())") from error
+        self.shape = self.frame.shape
+        self.names: list[Hashable] = list(self.frame.columns)
+
+    def columns(self) -> list[Column]:
+        return [self._read(name) for name in self.names]
+
+    def _series(self, name: Hashable) -> nw.Series[Any]:
+        return self.frame.get_column(name)  # type: ignore[arg-type]
+
+    def _read(self, name: Hashable) -> Column:
+        series = self._series(name)
+        dtype = series.dtype
+        null = series.is_null()
+        missing: BoolArray = null.to_numpy().astype(bool)
+        if dtype.is_numeric():
+            filled = series.fill_null(0) if missing.any() else series
+            values = filled.cast(nw.Float64).to_numpy().astype(np.float64)
+            if dtype.is_integer():
+                return Column(name, "integer", values, missing, integer_bounds(dtype))
+            return Column(name, "float", values, missing | np.isnan(values))
+        if dtype == nw.Boolean:
+            objects = series.to_list()
+            values = np.array([bool(v) if not gone else False for v, gone in zip(objects, missing, strict=True)])
+            return Column(name, "boolean", values.astype(np.float64), missing)
+        if isinstance(dtype, (nw.Categorical, nw.Enum)):
+            declared = tuple(series.cat.get_categories().to_list())
+            return replace(from_objects(name, _masked(series.to_list(), missing), "category"), declared=declared)
+        if isinstance(dtype, (nw.String, nw.Object)):
+            return from_objects(name, _masked(series.to_list(), missing))
+        if missing.all():
+            return Column(name, "object", np.full(len(missing), np.nan), missing)
+        if dtype.is_temporal():
+            raise ValueError(
+                f"column {name!r} holds {dtype}; turn it into numbers first, for example days since a start date"
+            )
+        if "complex" in str(getattr(series.to_native(), "dtype", "")):
+            raise ValueError(f"Complex data not supported: column {name!r}; split it into real columns")
+        raise ValueError(f"column {name!r} has type {dtype}, which cannot be imputed; convert or drop it")
+
+    def completed(self, fills: Sequence[tuple[BoolArray, list[Any]]]) -> Any:
+        changed = []
+        for name, (where, values) in zip(self.names, fills, strict=True):
+            if not values:
+                continue
+            series = self._series(name)
+            rows = np.flatnonzero(where).tolist()
+            if len(values) == len(series):  # no observed cell: an untyped or level-less column takes its fill's type
+                whole = nw.new_series(str(name), values, backend=self.frame.implementation)
+                if series.dtype == nw.Unknown or not _can_hold(series, values):
+                    changed.append(whole)
+                    continue
+            # pandas takes text and levels as they are; numbers must have the column's own width everywhere.
+            plain = self.frame.implementation.is_pandas_like() and not series.dtype.is_numeric()
+            typed = nw.new_series(
+                str(name), values, None if plain else series.dtype, backend=self.frame.implementation
+            )
+            changed.append(series.scatter(rows, typed))
+        if not changed:
+            return self.frame.clone().to_native()
+        return self.frame.with_columns(*changed).to_native()
+
+
+def _masked(objects: list[Any], missing: BoolArray) -> list[Any]:
+    return [None if gone else value for value, gone in zip(objects, missing, strict=True)]
+
+
+def _can_hold(series: nw.Series[Any], values: list[Any]) -> bool:
+    if not isinstance(series.dtype, (nw.Categorical, nw.Enum)):
+        return True
+    return set(values) <= set(series.cat.get_categories().to_list())
+
+
+def integer_bounds(dtype: nw.dtypes.DType) -> tuple[int, int]:
+    """Smallest and largest value of an integer type such as Int8 or UInt64."""
+    name = str(dtype)
+    bits = int("".join(ch for ch in name if ch.isdigit()) or 64)
+    return (0, 2**bits - 1) if name.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

@@ -1,0 +1,67 @@
+"""Columns to model inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from vsae_fast.table.column import BoolArray, Column, FloatArray
+from vsae_fast.table.schema import ColumnSchema, Schema
+
+Float32Array = npt.NDArray[np.float32]
+
+
+def encode(
+    schema: Schema, columns: list[Column], observed: BoolArray
+) -> tuple[Float32Array, Float32Array, dict[str, int]]:
+    """Standardise numbers and spread levels over one-hot columns.
+
+    Parameters
+    ----------
+    schema : Schema
+    columns : list of Column
+    observed : numpy.ndarray of bool, shape (N, columns)
+
+    Returns
+    -------
+    x : numpy.ndarray of float32, shape (N, D)
+        Zero where unobserved.
+    mask : numpy.ndarray of float32, shape (N, M)
+        1 = observed; a level that the schema does not know counts as unobserved.
+    unseen : dict of str to int
+        Number of cells with unknown levels, per column that has any.
+    """
+    blocks, masks, unseen = [], [], {}
+    for j in schema.modelled:
+        column, description, known = columns[j], schema.columns[j], observed[:, j]
+        if description.attribute_kind == "numerical":
+            values = _numbers(column, description, known)
+            blocks.append(np.where(known, (values - description.mean) / description.std, 0.0)[:, None])
+        else:
+            codes = _codes(column, description, known)
+            n_unseen = int((known & (codes < 0)).sum())
+            if n_unseen:
+                unseen[str(column.name)] = n_unseen
+            known = codes >= 0
+            block = np.zeros((len(codes), description.width))
+            block[np.flatnonzero(known), codes[known]] = 1.0
+            blocks.append(block)
+        masks.append(known)
+    x = np.concatenate(blocks, axis=1).astype(np.float32)
+    return x, np.stack(masks, axis=1).astype(np.float32), unseen
+
+
+def _numbers(column: Column, description: ColumnSchema, known: BoolArray) -> FloatArray:
+    if column.values.dtype == object and known.any():
+        raise ValueError(f"column {column.name!r} held numbers at fit and now holds text; convert it to numbers")
+    if column.values.dtype == object:
+        return np.zeros(len(known))
+    return np.where(known, column.values, description.mean)
+
+
+def _codes(column: Column, description: ColumnSchema, known: BoolArray) -> npt.NDArray[np.int64]:
+    position = {level: i for i, level in enumerate(description.levels)}
+    codes = np.full(len(known), -1, dtype=np.int64)
+    rows = np.flatnonzero(known)
+    codes[rows] = [position.get(value, -1) for value in column.values[rows].tolist()]
+    return codes

@@ -1,0 +1,251 @@
+"""What each column is: detected from the observed cells, overridden by a dict, described in words."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from vsae_fast.ops.layout import AttributeLayout, Kind
+from vsae_fast.table.column import BoolArray, Column, FloatArray, level_key
+
+ColumnKind = Literal["numerical", "integer", "boolean", "categorical"]
+Role = Literal["modelled", "empty", "constant", "identifier", "many levels"]
+
+MAX_LEVELS = 10_000
+IDENTIFIER_ROWS = 50  # fewer distinct values than this say little about being an identifier
+MISSING_LEVEL = "missing_value"  # fills a text column that has no observed cell, as in SimpleImputer
+
+
+@dataclass(frozen=True)
+class ColumnSchema:
+    """One column.
+
+    Attributes
+    ----------
+    name : hashable
+    kind : {"numerical", "integer", "boolean", "categorical"}
+        Integers are modelled as numbers and rounded, booleans as two levels.
+    role : {"modelled", "empty", "constant", "identifier", "many levels"}
+        Every role but the first keeps the column out of the model; its holes get ``fill``.
+    levels : tuple
+        Observed levels of categorical and boolean columns.
+    mean, std : float
+        Of the observed cells of numerical and integer columns.
+    fill : object
+        Constant for columns that are not modelled.
+    detected : bool
+        False where the caller's schema decided the kind.
+    """
+
+    name: Hashable
+    kind: ColumnKind
+    role: Role = "modelled"
+    levels: tuple[Any, ...] = ()
+    mean: float = 0.0
+    std: float = 1.0
+    fill: Any = None
+    detected: bool = True
+
+    @property
+    def width(self) -> int:
+        """Columns that it takes in the encoded table."""
+        return len(self.levels) if self.kind in ("categorical", "boolean") else 1
+
+    @property
+    def attribute_kind(self) -> Kind:
+        """Likelihood that models it."""
+        return "categorical" if self.kind in ("categorical", "boolean") else "numerical"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """All columns of a table, in order."""
+
+    columns: tuple[ColumnSchema, ...]
+
+    @property
+    def modelled(self) -> list[int]:
+        """Positions of the columns that the model sees."""
+        return [j for j, column in enumerate(self.columns) if column.role == "modelled"]
+
+    def layout(self) -> AttributeLayout:
+        """Attributes of the model; raises ValueError where no column is modelled."""
+        columns = [self.columns[j] for j in self.modelled]
+        return AttributeLayout(tuple(c.attribute_kind for c in columns), tuple(c.width for c in columns))
+
+    def __str__(self) -> str:
+        rows = [("column", "kind", "details")]
+        for column in self.columns:
+            if column.role != "modelled":
+                details = f"not modelled ({column.role}), filled with {column.fill!r}"
+            elif column.levels:
+                shown = ", ".join(map(str, column.levels[:6])) + (", ..." if len(column.levels) > 6 else "")
+                details = f"{len(column.levels)} levels: {shown}"
+            else:
+                details = f"mean {column.mean:.4g}, standard deviation {column.std:.4g}"
+            rows.append((str(column.name), column.kind + ("" if column.detected else " (given)"), details))
+        widths = [max(len(row[i]) for row in rows) for i in range(2)]
+        return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in rows)
+
+
+def resolve_overrides(names: list[Hashable], override: Mapping[Any, str] | None) -> dict[int, ColumnKind]:
+    """Map the caller's ``{column: kind}`` to positions.
+
+    Raises
+    ------
+    ValueError
+        A key that names no column or a kind that does not exist.
+    """
+    resolved: dict[int, ColumnKind] = {}
+    for key, kind in (override or {}).items():
+        if key in names:
+            position = names.index(key)
+        elif isinstance(key, (int, np.integer)) and not isinstance(key, bool) and 0 <= key < len(names):
+            position = int(key)
+        else:
+            known = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+            raise ValueError(f"schema names column {key!r}, which X does not have; columns are {known}")
+        if kind not in get_args(ColumnKind):
+            raise ValueError(f"schema gives column {key!r} the kind {kind!r}; use one of {get_args(ColumnKind)}")
+        resolved[position] = kind
+    return resolved
+
+
+def detect_schema(columns: list[Column], observed: BoolArray, override: Mapping[Any, str] | None = None) -> Schema:
+    """Decide kind, levels and scaling of each column from its observed cells.
+
+    Parameters
+    ----------
+    columns : list of Column
+    observed : numpy.ndarray of bool, shape (N, columns)
+    override : mapping of column name or position to kind, optional
+
+    Warns
+    -----
+    UserWarning
+        Once, naming every column that is empty, constant, an identifier or has too many levels.
+
+    Raises
+    ------
+    ValueError
+        Infinite observed values, or an override that does not fit.
+    """
+    overrides = resolve_overrides([column.name for column in columns], override)
+    check_finite(columns, observed)
+    schema = Schema(
+        tuple(_detect(column, observed[:, j], overrides.get(j)) for j, column in enumerate(columns))
+    )
+    _warn_unmodelled(schema)
+    return schema
+
+
+def check_finite(columns: list[Column], observed: BoolArray) -> None:
+    """Raise ValueError naming the columns whose observed cells hold an infinity."""
+    infinite = [
+        str(column.name)
+        for j, column in enumerate(columns)
+        if column.values.dtype != object and np.isinf(column.values[observed[:, j]]).any()
+    ]
+    if infinite:
+        raise ValueError(f"X contains infinity in column(s) {', '.join(infinite)}; replace it by a number or by NaN")
+
+
+def _detect(column: Column, observed: BoolArray, override: ColumnKind | None) -> ColumnSchema:
+    known = column.values[observed]
+    kind = override or detect_kind(column, known)
+    common: dict[str, Any] = {"name": column.name, "kind": kind, "detected": override is None}
+    if len(known) == 0:
+        return ColumnSchema(role="empty", fill=_empty_fill(column, kind), **common)
+    if kind in ("numerical", "integer"):
+        if known.dtype == object:
+            raise ValueError(f"schema makes column {column.name!r} {kind}, but it holds text; convert it to numbers")
+        mean, std = mean_and_std(known)
+        if std == 0 or known.min() == known.max():
+            return ColumnSchema(role="constant", fill=known[0], **common)
+        if kind == "integer" and _counts_rows(known):
+            return ColumnSchema(role="identifier", fill=float(np.median(known)), **common)
+        return ColumnSchema(mean=mean, std=std, **common)
+    levels, counts = _count_levels(known)
+    if kind == "boolean" and len(levels) > 2:
+        raise ValueError(f"schema makes column {column.name!r} boolean, but it holds {len(levels)} values")
+    mode = levels[int(np.argmax(counts))]
+    role: Role = "modelled"
+    if len(levels) == 1:
+        role = "constant"
+    elif len(levels) > MAX_LEVELS:
+        role = "many levels"
+    elif override is None and len(levels) == len(known) >= IDENTIFIER_ROWS:
+        role = "identifier"
+    return ColumnSchema(role=role, levels=levels if role == "modelled" else (), fill=mode, **common)
+
+
+def detect_kind(column: Column, known: Any) -> ColumnKind:
+    """Kind of a column from how it is stored and what its observed cells hold."""
+    if column.storage == "boolean":
+        return "boolean"
+    if known.dtype == object:
+        if len(known) and all(isinstance(value, (bool, np.bool_)) for value in known):
+            return "boolean"
+        return "categorical"
+    if column.storage == "category":
+        return "categorical"
+    if len(known) and set(np.unique(known)) == {0.0, 1.0}:
+        return "boolean"
+    if column.storage == "integer":
+        return "integer"
+    return "numerical"
+
+
+def mean_and_std(values: FloatArray) -> tuple[float, float]:
+    """Mean and population standard deviation without overflow for values near the largest double."""
+    size = float(np.abs(values).max())
+    if size == 0:
+        return 0.0, 0.0
+    scaled = values / size
+    return float(scaled.mean() * size), float(scaled.std() * size)
+
+
+def _count_levels(known: Any) -> tuple[tuple[Any, ...], list[int]]:
+    counts: dict[Any, int] = {}
+    for value in known.tolist():
+        counts[value] = counts.get(value, 0) + 1
+    levels = sorted(counts, key=level_key)
+    return tuple(levels), [counts[level] for level in levels]
+
+
+def _counts_rows(known: FloatArray) -> bool:
+    """Whether an integer column is a running number: all distinct, rising, and dense enough to be a count of rows."""
+    if len(known) < IDENTIFIER_ROWS:
+        return False
+    steps = np.diff(known)
+    return bool((steps > 0).all() and known[-1] - known[0] < 10 * len(known))
+
+
+def _empty_fill(column: Column, kind: ColumnKind) -> Any:
+    if kind == "boolean":
+        return False
+    if kind == "categorical":
+        return column.declared[0] if column.declared else MISSING_LEVEL
+    return 0.0
+
+
+def _warn_unmodelled(schema: Schema) -> None:
+    phrases: dict[Role, str] = {
+        "empty": "without any observed cell",
+        "constant": "constant",
+        "identifier": "identifier-like (every value differs)",
+        "many levels": f"with more than {MAX_LEVELS:,} levels",
+    }
+    parts = []
+    for role, phrase in phrases.items():
+        names = [str(column.name) for column in schema.columns if column.role == role]
+        if names:
+            parts.append(f"{phrase}: {', '.join(names)}")
+    if parts:
+        warnings.warn(
+            "Columns kept out of the model and filled with a constant - " + "; ".join(parts), UserWarning, stacklevel=4
+        )

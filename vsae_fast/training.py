@@ -1,0 +1,215 @@
+"""The training loop: mini-batches, Adam, a validation split, the best epoch kept."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from vsae_fast.models.vsae import VSAE
+from vsae_fast.objective import Objective, evaluation_mode
+
+logger = logging.getLogger("vsae_fast")
+
+MIN_VALIDATION_ROWS = 10
+WARM_UP_SHARE = 0.2  # of the steps, in the one-cycle schedule
+STILL_RISING = 0.05  # share of the whole rise that the last tenth of the epochs may still bring before we warn
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long and how fast to train.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training rows.
+    batch_size : int
+    learning_rate : float
+        Of Adam; the peak where ``schedule`` is ``"one-cycle"``.
+    schedule : {"constant", "one-cycle"}
+    weight_decay : float
+    validation_fraction : float
+        Share of the rows that choose the best epoch; 0 keeps the last epoch.
+    clip_norm : float or None
+        Largest norm of a gradient.
+    """
+
+    epochs: int
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "one-cycle"] = "constant"
+    weight_decay: float = 0.0
+    validation_fraction: float = 0.1
+    clip_norm: float | None = None
+    validate_every: int = 1
+
+
+@dataclass
+class History:
+    """Record of one training run; one entry per epoch that was validated.
+
+    Attributes
+    ----------
+    epoch : list of int
+    loss : list of float
+        Mean training loss since the entry before.
+    score : list of float
+        Validation score, nan without a validation split.
+    best_epoch : int
+        Epoch whose parameters were kept.
+    """
+
+    epoch: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    score: list[float] = field(default_factory=list)
+    best_epoch: int = -1
+
+    def still_rising(self) -> bool:
+        """Whether the validation score was still improving when training ended."""
+        if len(self.score) < 20 or math.isnan(self.score[-1]):
+            return False
+        tail = max(len(self.score) // 10, 1)
+        before, best = max(self.score[:-tail]), max(self.score)
+        return best - before > STILL_RISING * (best - self.score[0]) > 0
+
+
+Progress = Callable[[int, float, float], None]  # epoch, loss, score
+
+
+def constant(progress: float) -> float:
+    """Share of the learning rate: all of it, always."""
+    del progress
+    return 1.0
+
+
+def one_cycle(progress: float) -> float:
+    """Share of the peak learning rate after ``progress`` (0 to 1) of the steps: linear rise, then half a cosine."""
+    if progress < WARM_UP_SHARE:
+        return 0.1 + 0.9 * progress / WARM_UP_SHARE
+    return 0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP_SHARE) / (1 - WARM_UP_SHARE))
+
+
+def batches(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Shuffled row indices; a last batch of one row joins the one before, as batch normalisation needs two."""
+    order = torch.randperm(n_rows, generator=generator, device=generator.device)
+    ends = list(range(batch_size, n_rows, batch_size))
+    if ends and n_rows - ends[-1] == 1:
+        ends.pop()
+    start = 0
+    for end in [*ends, n_rows]:
+        yield order[start:end]
+        start = end
+
+
+def split(n_rows: int, fraction: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Shuffled training and validation rows; no validation where it would get fewer than ten rows."""
+    order = torch.randperm(n_rows, generator=generator, device=generator.device)
+    n_validation = round(fraction * n_rows)
+    if n_validation < MIN_VALIDATION_ROWS:
+        n_validation = 0
+    return order[n_validation:], order[:n_validation]
+
+
+def train(
+    model: VSAE,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    objective: Objective,
+    plan: TrainingPlan,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+) -> History:
+    """Train in place; leaves the model in evaluation mode with the parameters of its best epoch.
+
+    Parameters
+    ----------
+    model : VSAE
+    x : torch.Tensor, shape (N, D)
+        Encoded rows.
+    mask : torch.Tensor, shape (N, M)
+        1 = observed.
+    objective : Objective
+    plan : TrainingPlan
+    generator : torch.Generator
+        Decides the split, the batches and all noise; torch's global generator is not touched.
+    progress : callable, optional
+        Called with (epoch, loss, score) after each validated epoch.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    FloatingPointError
+        The loss stopped being finite.
+    """
+    history = History()
+    train_rows, validation_rows = split(x.shape[0], plan.validation_fraction, generator)
+    x_train, mask_train = x[train_rows], mask[train_rows]
+    x_validation, mask_validation = x[validation_rows], mask[validation_rows]
+    validation_seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    n_train = x_train.shape[0]
+    if n_train < 2 or plan.epochs == 0:
+        model.eval()
+        return history
+
+    optimizer = torch.optim.AdamW(  # without weight decay it is Adam
+        
+        model.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
+    )
+    steps_per_epoch = sum(1 for _ in batches(n_train, plan.batch_size, torch.Generator(x.device)))
+    total_steps = plan.epochs * steps_per_epoch
+    factor = one_cycle if plan.schedule == "one-cycle" else constant
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step / total_steps))
+    best_score, best_state = -math.inf, None
+    running: list[torch.Tensor] = []
+    for epoch in range(plan.epochs):
+        model.train()
+        for rows in batches(n_train, plan.batch_size, generator):
+            loss = objective.loss(model, x_train[rows], mask_train[rows], epoch, generator)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if plan.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm, foreach=True)
+            optimizer.step()
+            schedule.step()
+            running.append(loss.detach())
+        if (epoch + 1) % plan.validate_every and epoch + 1 != plan.epochs:
+            continue
+        mean_loss = float(torch.stack(running).mean())
+        running.clear()
+        if not math.isfinite(mean_loss):
+            raise FloatingPointError(f"the training loss became {mean_loss} in epoch {epoch}; lower learning_rate")
+        score = validate(model, x_validation, mask_validation, objective, validation_seed)
+        history.epoch.append(epoch)
+        history.loss.append(mean_loss)
+        history.score.append(score)
+        if score > best_score or math.isnan(score):
+            best_score, history.best_epoch = score, epoch
+            best_state = copy.deepcopy(model.state_dict()) if not math.isnan(score) else None
+        if progress is not None:
+            progress(epoch, mean_loss, score)
+    if best_state is not None:
+        model.load_state_dict(best_state)
+    model.eval()
+    logger.info("kept epoch %d of %d (validation score %.4f)", history.best_epoch + 1, plan.epochs, best_score)
+    if history.still_rising():
+        logger.warning("the validation bound was still rising after %d epochs; raise epochs", plan.epochs)
+    return history
+
+
+@torch.no_grad()
+def validate(model: VSAE, x: torch.Tensor, mask: torch.Tensor, objective: Objective, seed: int) -> float:
+    """Mean score on the validation rows with the same noise every time; nan where there are none."""
+    if x.shape[0] == 0:
+        return math.nan
+    generator = torch.Generator(x.device).manual_seed(seed)
+    with evaluation_mode(model):
+        return float(objective.score(model, x, mask, generator).mean())
