@@ -28,6 +28,7 @@ class CMakeBuild(build_ext):
     """
 
     def build_extension(self, ext: Extension) -> None:
+        """Build one extension into the place of its import name."""
         if not isinstance(ext, CMakeExtension):
             super().build_extension(ext)
             return

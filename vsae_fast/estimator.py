@@ -19,12 +19,13 @@ from tqdm.auto import tqdm
 from vsae_fast.imputation import RowImputer
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.ops.importance_impute import Imputation
+from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.registry import check_backend
 from vsae_fast.presets import PRESETS, Preset, build_preset
 from vsae_fast.table.column import BoolArray, Column
 from vsae_fast.table.containers import Table, read_table
 from vsae_fast.table.decode import decode
-from vsae_fast.table.encode import encode
+from vsae_fast.table.encode import Float32Array, encode
 from vsae_fast.table.indicator import append_indicator
 from vsae_fast.table.mask import observed_cells
 from vsae_fast.table.schema import Schema, check_finite, detect_schema
@@ -36,8 +37,8 @@ logger = logging.getLogger("vsae_fast")
 class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Imputes missing cells of mixed tables with a Variational Selective Autoencoder; a mask is 1 where observed.
 
-    Takes NumPy arrays (numeric or of objects), pandas, polars and Arrow tables and torch tensors, and gives the same type
-    back: observed cells bit-identical, names, order, dtypes and levels kept, no missing value left.
+    Takes NumPy arrays (numeric or of objects), pandas, polars and Arrow tables and torch tensors, and gives the same
+    type back: observed cells bit-identical, names, order, dtypes and levels kept, no missing value left.
 
     Parameters
     ----------
@@ -219,20 +220,20 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, X: Any, mask: Any) -> None:
         device = self._check_parameters()
-        table, columns, observed = self._read(X, mask, reset=True)
+        _, columns, observed = self._read(X, mask, reset=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         schema = detect_schema(columns, observed, self.schema)
 
         self.schema_: Schema = schema
         self.seed_ = seed
-        self.had_missing_ = [bool(hole) for hole in (~observed).any(axis=0)]
+        self.had_missing_ = [not bool(column.all()) for column in observed.T]
         self.model_: VSAE | None = None
         self.history_ = History()
         if not schema.modelled:
             return
         layout = schema.layout()
-        preset = self._preset(layout, table.shape[0])
         x, m, _ = encode(schema, columns, observed)
+        preset = self._preset(layout, m)
         with torch.random.fork_rng(devices=[]):  # torch.nn draws initial parameters from the global generator
             torch.manual_seed(seed)
             model = VSAE(layout, preset.network)
@@ -300,10 +301,15 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             n_threads=n_threads,
         )
 
-    def _preset(self, layout: Any, n_rows: int) -> Preset:
-        preset = build_preset(self.preset, layout, n_rows)
-        given = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
-        plan = replace(preset.plan, **{name: value for name, value in given.items() if value is not None})
+    def _preset(self, layout: AttributeLayout, mask: Float32Array) -> Preset:
+        preset = build_preset(self.preset, layout, mask.shape[0], int(mask.sum()))
+        plan = preset.plan
+        if self.epochs is not None:
+            plan = replace(plan, epochs=self.epochs)
+        if self.batch_size is not None:
+            plan = replace(plan, batch_size=self.batch_size)
+        if self.learning_rate is not None:
+            plan = replace(plan, learning_rate=self.learning_rate)
         return replace(preset, plan=plan)
 
     def _indicator_columns(self) -> list[int]:
@@ -317,7 +323,9 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"schema must be a dict of column to kind, got {type(self.schema).__name__}")
         for name, least in (("n_samples", 1), ("epochs", 0), ("batch_size", 2)):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least
+            ):
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")

@@ -1,7 +1,7 @@
 """The noise that imputation shares between rows, from a stream that does not change between versions.
 
-Numbers come from Philox 4x64 raw words, whose stream NumPy guarantees, through the normal quantile function; NumPy's and
-torch's own normal streams carry no such guarantee. The scheme's name is stored in model files.
+Numbers come from Philox 4x64 raw words, whose stream NumPy guarantees, through the normal quantile function; NumPy's
+and torch's own normal streams carry no such guarantee. The scheme's name is stored in model files.
 """
 
 from __future__ import annotations

@@ -27,9 +27,7 @@ class Objective(Protocol):
     ) -> torch.Tensor:
         """Mean negative bound of a batch, a scalar to descend."""
 
-    def score(
-        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
+    def score(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Validation score of each row, higher is better, comparable between epochs for one generator seed."""
 
 
@@ -107,9 +105,7 @@ class TwoPhase:
         observed = model.layout.expand(mask) > 0
         return torch.where(observed, x, moment), torch.where(observed, 0.0, variance)
 
-    def score(
-        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
+    def score(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         total = x.new_zeros(x.shape[0])
         for _ in range(self.n_validation_samples):
             fill = _randn(tuple(x.shape), x, generator)
@@ -178,9 +174,7 @@ class HideAndScore:
         weight = mask - (1 - self.visible_weight) * visible
         return -self.bound(model, x, mask, visible, weight, generator).mean() / model.layout.n_attributes
 
-    def score(
-        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
+    def score(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         total = x.new_zeros(x.shape[0])
         for _ in range(self.n_validation_patterns):
             visible = self.hide(mask, generator)

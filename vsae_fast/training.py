@@ -161,7 +161,6 @@ def train(
         return history
 
     optimizer = torch.optim.AdamW(  # without weight decay it is Adam
-        
         model.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
     )
     steps_per_epoch = sum(1 for _ in batches(n_train, plan.batch_size, torch.Generator(x.device)))
@@ -175,7 +174,7 @@ def train(
         for rows in batches(n_train, plan.batch_size, generator):
             loss = objective.loss(model, x_train[rows], mask_train[rows], epoch, generator)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             if plan.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm, foreach=True)
             optimizer.step()

@@ -49,8 +49,8 @@ PackedLayers pack(const std::vector<Layer>& layers) {
     PackedLayers packed;
     packed.storage.reserve(layers.size());
     for (const Layer& layer : layers) {
-        packed.storage.emplace_back(at<const float>(layer.weight), at<const float>(layer.bias), layer.n_in,
-                                    layer.n_out, layer.activation);
+        packed.storage.emplace_back(at<const float>(layer.weight), at<const float>(layer.bias), layer.n_in, layer.n_out,
+                                    layer.activation);
         packed.layers.push_back(packed.storage.back().view());
     }
     return packed;

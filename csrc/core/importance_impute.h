@@ -30,20 +30,20 @@ struct ImportanceImputeModel {
     int n_data_layers;              // hidden layers of the data decoder, the output layer not counted
     const DenseLayer* mask_layers;  // the last one gives the M mask logits
     const DenseLayer* data_layers;
-    const float* output_weight;    // [D, n_hidden], row-major
-    const float* output_bias;      // [D]
-    const int* attribute_start;    // [M + 1], first column of each attribute
-    const int* attribute_kind;     // [M], AttributeKind
-    const float* log_scale;        // [D], log standard deviation of numerical columns
-    float negative_slope;          // of LeakyReLU, in [0, 1]
-    float visible_weight;          // exponent of p(x_o | z)
+    const float* output_weight;  // [D, n_hidden], row-major
+    const float* output_bias;    // [D]
+    const int* attribute_start;  // [M + 1], first column of each attribute
+    const int* attribute_kind;   // [M], AttributeKind
+    const float* log_scale;      // [D], log standard deviation of numerical columns
+    float negative_slope;        // of LeakyReLU, in [0, 1]
+    float visible_weight;        // exponent of p(x_o | z)
 };
 
 // `noise` and `half_square` are packed by sample block: noise[block][L][S], half_square[block][S] with
 // half_square = |noise_k|^2 / 2 and -inf where k >= K; S = samples in one block of the kernel.
 struct ImportanceImputeBatch {
-    int n_samples;           // K
-    int n_blocks;            // ceil(K / S)
+    int n_samples;  // K
+    int n_blocks;   // ceil(K / S)
     const float* noise;
     const float* half_square;
     const float* mean;       // [N, L]

@@ -42,7 +42,8 @@ static inline long packed_outputs(const ImportanceImputeModel& model) {
 }
 
 // Lays the arrays out from `base` and returns how many floats they take; with a null base it only counts.
-static inline long lay_out(const ImportanceImputeModel& model, int block, int lanes, float* base, ImputeScratch* scratch) {
+static inline long lay_out(const ImportanceImputeModel& model, int block, int lanes, float* base,
+                           ImputeScratch* scratch) {
     long used = 0;
     const auto take = [&](long floats) {
         float* p = base ? base + used : nullptr;

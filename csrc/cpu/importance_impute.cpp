@@ -44,15 +44,14 @@ void pack_noise(const float* noise, int n_samples, int n_latent, int block, floa
             to[static_cast<long>(l) * block] = e;
             square += static_cast<double>(e) * e;
         }
-        half_square[k] =
-            k < n_samples ? static_cast<float>(square / 2) : -std::numeric_limits<float>::infinity();
+        half_square[k] = k < n_samples ? static_cast<float>(square / 2) : -std::numeric_limits<float>::infinity();
     }
 }
 
 }  // namespace
 
-void importance_impute(const ImportanceImputeModel& model, ImportanceImputeBatch batch, const float* noise,
-                       long n_rows, int n_threads, CpuLevel level) {
+void importance_impute(const ImportanceImputeModel& model, ImportanceImputeBatch batch, const float* noise, long n_rows,
+                       int n_threads, CpuLevel level) {
     const ImportanceImputeKernel& kernel = importance_impute_kernel_for(level);
     batch.n_blocks = (batch.n_samples + kernel.block - 1) / kernel.block;
     const long n_padded = static_cast<long>(batch.n_blocks) * kernel.block;

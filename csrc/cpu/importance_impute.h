@@ -17,7 +17,7 @@ const ImportanceImputeKernel& importance_impute_kernel_for(CpuLevel level);
 
 // The whole op for row-major inputs. `noise` is [K, L]; the packed fields of `batch` are filled in here. Rows are
 // shared out to `n_threads` threads, the calling one among them.
-void importance_impute(const ImportanceImputeModel& model, ImportanceImputeBatch batch, const float* noise,
-                       long n_rows, int n_threads, CpuLevel level);
+void importance_impute(const ImportanceImputeModel& model, ImportanceImputeBatch batch, const float* noise, long n_rows,
+                       int n_threads, CpuLevel level);
 
 }  // namespace vsae

@@ -20,9 +20,9 @@ namespace vsae {
 namespace VSAE_ISA {
 
 inline constexpr float kSlack = 8.0f;
-inline constexpr float kLowest = -1e38f;        // stands in for a log-weight that is not finite
-inline constexpr float kNoLevel = -1e30f;       // logit of a padding level
-inline constexpr int kFactorsPerLog = 64;       // (1 + e^-|a|) <= 2, so 2^64 cannot overflow
+inline constexpr float kLowest = -1e38f;   // stands in for a log-weight that is not finite
+inline constexpr float kNoLevel = -1e30f;  // logit of a padding level
+inline constexpr int kFactorsPerLog = 64;  // (1 + e^-|a|) <= 2, so 2^64 cannot overflow
 
 // A run of outputs in the row's packed output layer.
 struct Segment {
@@ -108,8 +108,7 @@ class RowImputer {
         if (batch_.context) {
             const int n = model_.data_layers[0].n_out;
             const float* context = batch_.context + row * n;
-            for (int j = 0; j < padded(n); ++j)
-                scratch_.context_bias[j] = first_bias_[j] + (j < n ? context[j] : 0.0f);
+            for (int j = 0; j < padded(n); ++j) scratch_.context_bias[j] = first_bias_[j] + (j < n ? context[j] : 0.0f);
             first_bias_ = scratch_.context_bias;
         }
 
@@ -130,7 +129,7 @@ class RowImputer {
     // ---- once a block of samples ------------------------------------------------------------------------------------
 
     void sample_block(int block) {
-        Vec log_weight[kVectors];
+        Sum log_weight[kVectors];
         draw_latents(block, log_weight);
         score_mask(log_weight);
         const float* hidden = decode();
@@ -141,14 +140,16 @@ class RowImputer {
         Vec top = splat(kLowest);
         for (int v = 0; v < kVectors; ++v) {
             // -inf marks the samples past K, after the floor that keeps every real sample finite.
-            log_weight[v] = max(log_weight[v], splat(kLowest)) + load(half_square + v * kLanes);
-            top = max(log_weight[v], top);
+            const Vec past_end = load(half_square + v * kLanes);
+            log_weight[v].total = max(log_weight[v].total, splat(kLowest));
+            log_weight[v].total = past_end < 0.0f ? past_end : log_weight[v].total;
+            top = max(log_weight[v].total, top);
         }
         raise_reference(horizontal_max(top));
 
         Vec weight[kVectors];
         for (int v = 0; v < kVectors; ++v) {
-            weight[v] = exp(log_weight[v] - reference_);
+            weight[v] = exp(log_weight[v].relative_to(reference_));
             weight_sum_ += weight[v];
             square_sum_ += weight[v] * weight[v];
         }
@@ -156,20 +157,20 @@ class RowImputer {
         accumulate_classes(hidden, weight);
     }
 
-    // z = mean + scale * noise; the log-weight starts at -|z|^2 / 2.
-    void draw_latents(int block, Vec* log_weight) const {
+    // z = mean + scale * noise; the log-weight starts with (|noise|^2 - |z|^2) / 2.
+    void draw_latents(int block, Sum* log_weight) const {
         const float* noise = batch_.noise + static_cast<long>(block) * model_.n_latent * kBlock;
-        for (int v = 0; v < kVectors; ++v) log_weight[v] = Vec{};
         for (int l = 0; l < model_.n_latent; ++l)
             for (int v = 0; v < kVectors; ++v) {
-                const Vec z = mean_[l] + scale_[l] * load(noise + l * kBlock + v * kLanes);
+                const Vec e = load(noise + l * kBlock + v * kLanes);
+                const Vec z = mean_[l] + scale_[l] * e;
                 store(scratch_.input + l * kBlock + v * kLanes, z);
-                log_weight[v] -= 0.5f * (z * z);
+                log_weight[v].add(0.5f * (e - z) * (e + z));
             }
     }
 
     // Mask decoder, log p(m | z), and pi(z) behind z in the data decoder's input.
-    void score_mask(Vec* log_weight) const {
+    void score_mask(Sum* log_weight) const {
         const float* in = scratch_.input;
         for (int i = 0; i < model_.n_mask_layers; ++i) {
             float* out = scratch_.hidden[i % 2];
@@ -192,7 +193,7 @@ class RowImputer {
                     product = splat(1.0f);
                 }
             }
-            log_weight[v] += total - log(product);
+            log_weight[v].add(total - log(product));
         }
     }
 
@@ -207,17 +208,15 @@ class RowImputer {
         return in;
     }
 
-    void score_numerical(const float* hidden, Vec* log_weight) const {
+    void score_numerical(const float* hidden, Sum* log_weight) const {
         dense_tiles<false>(scratch_.output_weight, scratch_.output_bias, model_.n_hidden, n_scored_, hidden,
                            scratch_.output, 0.0f);
         const float factor = -0.5f * model_.visible_weight;
         for (int v = 0; v < kVectors; ++v) {
-            Vec squares = Vec{};
             for (int j = 0; j < n_scored_; ++j) {
                 const Vec residual = load(scratch_.output + j * kBlock + v * kLanes);
-                squares += residual * residual;
+                log_weight[v].add(factor * residual * residual);
             }
-            log_weight[v] += factor * squares;
         }
     }
 
@@ -251,12 +250,12 @@ class RowImputer {
         *sum = s;
     }
 
-    void score_categorical(const float* hidden, Vec* log_weight) const {
+    void score_categorical(const float* hidden, Sum* log_weight) const {
         for_each_category(true, hidden, [&](int a) {
             for (int v = 0; v < kVectors; ++v) {
                 Vec top, sum;
                 exponentials(a, v, &top, &sum);
-                log_weight[v] -= model_.visible_weight * (top + log(sum));
+                log_weight[v].add(-model_.visible_weight * (top + log(sum)));
             }
         });
     }
@@ -299,8 +298,8 @@ class RowImputer {
 
     void finish(long row) const {
         const double total = horizontal_sum(weight_sum_);
-        batch_.log_evidence[row] = reference_ + std::log(total) - std::log(static_cast<double>(batch_.n_samples)) +
-                                   row_constant_;
+        batch_.log_evidence[row] =
+            reference_ + std::log(total) - std::log(static_cast<double>(batch_.n_samples)) + row_constant_;
         batch_.effective_size[row] = total * total / horizontal_sum(square_sum_);
 
         float* mean_hidden = scratch_.hidden[0];  // free by now
@@ -318,8 +317,7 @@ class RowImputer {
                         sum += static_cast<double>(output_row(c)[j]) * mean_hidden[j];
                     imputed[c] = static_cast<float>(sum);
                 } else {
-                    imputed[c] =
-                        static_cast<float>(horizontal_sum(load(scratch_.class_sum + c * kLanes)) / total);
+                    imputed[c] = static_cast<float>(horizontal_sum(load(scratch_.class_sum + c * kLanes)) / total);
                 }
             }
     }

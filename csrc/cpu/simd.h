@@ -39,6 +39,22 @@ static inline Vec max(Vec a, Vec b) { return a > b ? a : b; }  // b where a is N
 static inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
 static inline Vec abs(Vec a) { return from_bits(bits(a) & 0x7fffffff); }
 
+// A sum that keeps what rounding drops (Kahan). Log-weights reach hundreds while weights depend on their difference, so
+// plain summation would cost the result the digits that eager PyTorch keeps with its pairwise sums.
+struct Sum {
+    Vec total{};
+    Vec dropped{};
+
+    void add(Vec term) {
+        const Vec corrected = term - dropped;
+        const Vec next = total + corrected;
+        dropped = (next - total) - corrected;
+        total = next;
+    }
+    // The sum minus `reference`, to full precision where the two are close.
+    Vec relative_to(float reference) const { return (total - reference) - dropped; }
+};
+
 static inline float horizontal_max(Vec v) {
     float m = v[0];
     for (int i = 1; i < kLanes; ++i) m = v[i] > m ? v[i] : m;

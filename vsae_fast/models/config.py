@@ -28,8 +28,8 @@ class NetworkConfig:
     fill : {"noise", "zero"}
         What stands in the holes of the collective network's input; zero is the mean of a standardised column.
     min_scale : float
-        Floor of the learned standard deviation of numerical columns, in standardised units. It keeps columns with spikes
-        from buying unbounded likelihood.
+        Floor of the learned standard deviation of numerical columns, in standardised units. It keeps columns with
+        spikes from buying unbounded likelihood.
     negative_slope : float
         Of LeakyReLU.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -19,7 +21,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         sizes = (n_in, *hidden, n_out)
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.norm = nn.BatchNorm1d(hidden[0])
         self.negative_slope = negative_slope
         self.activations = [i == 0 or not linear_tail for i in range(len(hidden))] + [False]
@@ -96,7 +98,12 @@ class Decoders(nn.Module):
         """Both decoders in evaluation mode as dense layers, float64."""
         *hidden, output = self.data.fold()
         return FoldedDecoders(
-            self.mask.fold(), tuple(hidden), output, self.log_scale().detach().double(), self.layout, self.negative_slope
+            self.mask.fold(),
+            tuple(hidden),
+            output,
+            self.log_scale().detach().double(),
+            self.layout,
+            self.negative_slope,
         )
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -31,7 +32,7 @@ class GroupedEncoder(nn.Module):
         sizes = (group.width, *hidden, 2 * n_latent)
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for n_in, n_out in pairwise(sizes):
             bound = 1 / math.sqrt(n_in)  # nn.Linear's default
             self.weights.append(nn.Parameter(torch.empty(n_groups, n_in, n_out).uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.empty(n_groups, n_out).uniform_(-bound, bound)))
@@ -95,7 +96,7 @@ class CollectiveEncoder(nn.Module):
         self.fill = config.fill
         sizes = (layout.n_columns + layout.n_attributes, *config.collective_hidden)
         body: list[nn.Module] = []
-        for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for n_in, n_out in pairwise(sizes):
             body += [nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.LeakyReLU(config.negative_slope)]
         self.body = nn.Sequential(*body)
         self.n_latent = layout.n_attributes * config.latent_per_attribute
@@ -104,7 +105,7 @@ class CollectiveEncoder(nn.Module):
     def forward(
         self, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return mean and log-variance (N, L) and the last hidden vector (N, H); ``noise`` (N, D) or (D,) fills holes."""
+        """Return mean and log-variance (N, L) and the last hidden vector (N, H); ``noise`` (N or 1, D) fills holes."""
         hidden = self.body(fill_unobserved(x, mask, noise if self.fill == "noise" else None, self.layout))
         mean, log_variance = self.head(hidden).chunk(2, dim=-1)
         return mean, clamp_log_variance(log_variance), hidden

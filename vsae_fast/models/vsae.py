@@ -43,7 +43,8 @@ class Proposal(NamedTuple):
 class VSAE(nn.Module):
     """Latent-variable model of heterogeneous, partially observed rows; ``mask`` is 1 where an attribute is observed.
 
-    ``q(z_i)`` comes from attribute i's own encoder where it is observed and from the collective encoder where it is not.
+    ``q(z_i)`` comes from attribute i's own encoder where it is observed and from the collective encoder where it is
+    not.
 
     Parameters
     ----------
@@ -88,7 +89,8 @@ class VSAE(nn.Module):
         mask : torch.Tensor, shape (N, M)
             1 = observed.
         noise : torch.Tensor, shape (N, D) or (D,), optional
-            Standard normal, for the holes of the collective input; zeros where it is left out or ``config.fill`` says so.
+            Standard normal, for the holes of the collective input; zeros where it is left out or ``config.fill`` says
+            so.
 
         Returns
         -------
@@ -131,8 +133,8 @@ class VSAE(nn.Module):
             Standard normal.
         fill_noise : torch.Tensor, shape (N, D), optional
         target : torch.Tensor, shape (N, D), optional
-            What the data decoder is scored on; ``x`` where it is left out. Phase 2 passes observed values and the moments
-            of the sampled ones.
+            What the data decoder is scored on; ``x`` where it is left out. Phase 2 passes observed values and the
+            moments of the sampled ones.
         target_variance : torch.Tensor, shape (N, D), optional
         attribute_weight : torch.Tensor, shape (N, M), optional
             Weight of each attribute's likelihood: the mask (default) gives the bound on log p(x_o, m), ones the
@@ -241,14 +243,14 @@ class VSAE(nn.Module):
         if generator is None:
             generator = torch.Generator(parameter.device)
             generator.seed()
-        like = {"dtype": parameter.dtype, "device": parameter.device}
-        z = torch.randn(n_samples, self.n_latent, generator=generator, **like)
+        dtype, device = parameter.dtype, parameter.device
+        z = torch.randn(n_samples, self.n_latent, generator=generator, dtype=dtype, device=device)
         # With a skip path the context of a row of which nothing is known stands in for the missing encoder pass.
-        empty = torch.zeros(1, self.layout.n_columns, **like)
-        hidden = self.encode(empty, torch.zeros(1, self.layout.n_attributes, **like)).hidden
+        empty = torch.zeros(1, self.layout.n_columns, dtype=dtype, device=device)
+        hidden = self.encode(empty, torch.zeros(1, self.layout.n_attributes, dtype=dtype, device=device)).hidden
         mask_logits, output = self.decode(z, hidden)
         x = sample_data(output, self.folded(), generator)
-        uniform = torch.rand(mask_logits.shape, generator=generator, **like)
+        uniform = torch.rand(mask_logits.shape, generator=generator, dtype=dtype, device=device)
         return x, (uniform < mask_logits.sigmoid()).to(parameter.dtype)
 
     def _require_evaluation(self, what: str) -> None:

@@ -1,7 +1,7 @@
 """The ops, one file each: shape checks, a plain-PyTorch reference, and the table of faster backends.
 
-A new op goes into a file of its name here, in ``csrc/cpu``, ``csrc/cuda`` and ``kernels`` as far as it has kernels there,
-and into ``tests`` and ``bench``.
+A new op goes into a file of its name here, in ``csrc/cpu``, ``csrc/cuda`` and ``kernels`` as far as it has kernels
+there, and into ``tests`` and ``bench``.
 """
 
 from vsae_fast.ops.elbo import elbo

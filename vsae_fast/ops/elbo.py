@@ -76,7 +76,7 @@ def gaussian_kl(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
 
 
 def log_prior_ratio(z: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-    """log N(z; 0, I) - log N(z; mean, exp(log_variance)), summed over the latent dimensions: shape (...)."""
+    """Log N(z; 0, I) - log N(z; mean, exp(log_variance)), summed over the latent dimensions: shape (...)."""
     noise = (z - mean) * torch.exp(-0.5 * log_variance)
     return 0.5 * (noise**2 - z**2 + log_variance).sum(-1)
 

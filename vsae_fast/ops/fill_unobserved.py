@@ -1,4 +1,4 @@
-"""Collective input: the data vector with its holes filled, concatenated with the mask (Gong et al. 2021, appendix C)."""
+"""Collective input: the data vector with its holes filled, concatenated with the mask (Gong et al. 2021, app. C)."""
 
 from __future__ import annotations
 

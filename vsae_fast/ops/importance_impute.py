@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,9 @@ from vsae_fast.ops.elbo import data_log_likelihood, mask_log_likelihood
 from vsae_fast.ops.layout import AttributeLayout, Kind, gather_group
 from vsae_fast.ops.registry import Op
 
-REFERENCE_CHUNK = 1 << 22  # hidden values that the reference holds at once: rows are cut to it, memory does not grow with N
+REFERENCE_CHUNK = (
+    1 << 22
+)  # hidden values that the reference holds at once: rows are cut to it, memory does not grow with N
 
 
 class Imputation(NamedTuple):
@@ -51,7 +54,7 @@ def log_weights(
     decoders: FoldedDecoders,
     visible_weight: float,
 ) -> torch.Tensor:
-    """``log w_k`` without log(scale), shape (K, N): z and outputs are (K, N, ...), ``half_square`` is |noise_k|^2 / 2."""
+    """``log w_k`` without log(scale), (K, N): z and outputs are (K, N, ...), ``half_square`` is |noise_k|^2 / 2."""
     likelihood = data_log_likelihood(output, decoders.log_scale, x, decoders.layout)  # [K, N, M]
     return (
         visible_weight * torch.where(mask > 0, likelihood, 0.0).sum(-1)
@@ -85,7 +88,7 @@ def _unflatten(
     negative_slope: float,
 ) -> FoldedDecoders:
     names: tuple[Kind, Kind] = ("numerical", "categorical")
-    widths = tuple(b - a for a, b in zip(attribute_start[:-1], attribute_start[1:], strict=True))
+    widths = tuple(b - a for a, b in pairwise(attribute_start))
     layout = AttributeLayout(tuple(names[kind] for kind in attribute_kind), widths)
     data = tuple(map(DenseLayer, data_weight, data_bias, data_activation))
     mask = tuple(map(DenseLayer, mask_weight, mask_bias, mask_activation))
@@ -140,7 +143,7 @@ def _fake(
     mean: torch.Tensor, scale: torch.Tensor, x: torch.Tensor, *rest: object
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     per_row = x.new_empty(x.shape[0], dtype=torch.float64)
-    return torch.empty_like(x), per_row, torch.empty_like(per_row)
+    return x.new_empty(x.shape), per_row, torch.empty_like(per_row)  # contiguous even where x is not
 
 
 def _cpu(

@@ -34,9 +34,7 @@ class Op:
         self.reference = reference
         self.backends: dict[str, Callable[..., Any]] = {"reference": reference}
         LIBRARY.define(schema)
-        LIBRARY.impl(
-            self.name, reference, "CompositeImplicitAutograd" if fake is None else "CompositeExplicitAutograd"
-        )
+        LIBRARY.impl(self.name, reference, "CompositeImplicitAutograd" if fake is None else "CompositeExplicitAutograd")
         if fake is not None:
             torch.library.register_fake(f"vsae_fast::{self.name}", fake, lib=LIBRARY)
         self.dispatched: Callable[..., Any] = getattr(torch.ops.vsae_fast, self.name)
@@ -68,8 +66,8 @@ class Op:
             raise ValueError(f"{self.name} has no {backend!r} backend; use one of {sorted(self.backends)}")
         if backend == "cpu" and (tensor.device.type != "cpu" or tensor.dtype != torch.float32):
             raise ValueError(
-                f"backend='cpu' of {self.name} takes float32 tensors on the CPU, got {tensor.dtype} on {tensor.device}; "
-                "use backend='reference'"
+                f"backend='cpu' of {self.name} takes float32 tensors on the CPU, got {tensor.dtype} on "
+                f"{tensor.device}; use backend='reference'"
             )
         return self.backends[backend]
 

@@ -1,7 +1,7 @@
 """Phase 2's samples of the unobserved attributes, reduced to what the expected bound needs (appendix D).
 
-For s = 1..S: ``z_s ~ q(z | x_o, m)``, ``x_s ~ p(x | z_s)``; the result is the mean and variance of numerical columns and
-the class frequencies of categorical ones. Samples are drawn in small blocks: nothing of size N x S x D is kept.
+For s = 1..S: ``z_s ~ q(z | x_o, m)``, ``x_s ~ p(x | z_s)``; the result is the mean and variance of numerical columns
+and the class frequencies of categorical ones. Samples are drawn in small blocks: nothing of size N x S x D is kept.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def from_objects(name: Hashable, objects: list[Any], storage: StorageKind = "obj
     missing = np.array([is_missing(value) for value in objects], dtype=bool)
     known = [value for value in objects if not is_missing(value)]
     for value in known:
-        if isinstance(value, complex) and not isinstance(value, numbers.Real):
+        if isinstance(value, (complex, np.complexfloating)):
             raise ValueError(f"Complex data not supported: column {name!r} holds {value!r}; split it into real columns")
         if not isinstance(value, (str, bytes, bool, np.bool_, numbers.Real)):
             raise TypeError(

@@ -26,6 +26,9 @@ class Table(Protocol):
     def completed(self, fills: Sequence[tuple[BoolArray, list[Any]]]) -> Any:
         """Copy with ``fills[j] = (where, values)`` written into column j; the input is not touched."""
 
+    def with_missing(self, hidden: BoolArray) -> Any:
+        """Copy with the cells of ``hidden`` (N, columns) missing; the input is not touched."""
+
 
 def read_table(X: Any) -> Table:
     """Wrap a NumPy array, torch tensor, pandas, polars or Arrow table, or nested sequence.
@@ -106,12 +109,21 @@ class ArrayTable:
         return [_numeric_column(name, self.array[:, j]) for j, name in enumerate(self.names)]
 
     def completed(self, fills: Sequence[tuple[BoolArray, list[Any]]]) -> npt.NDArray[Any]:
-        result = self.array.copy()
+        result: npt.NDArray[Any] = self.array.copy()
         if result.dtype.kind in "US" and any(where.any() for where, _ in fills):
             result = result.astype(object)  # a fixed-width text array would cut a longer level short
         for j, (where, values) in enumerate(fills):
             if values:
                 result[where, j] = values
+        return result
+
+    def with_missing(self, hidden: BoolArray) -> npt.NDArray[Any]:
+        if self.array.dtype.kind in "OUS":
+            result = self.array.astype(object)
+            result[hidden] = None
+            return result
+        result = self.array.astype(np.result_type(self.array.dtype, np.float16))  # integers have no nan
+        result[hidden] = np.nan
         return result
 
 
@@ -143,6 +155,12 @@ class TensorTable:
                 result[rows, j] = torch.tensor(values, dtype=result.dtype, device=result.device)
         return result
 
+    def with_missing(self, hidden: BoolArray) -> Any:
+        import torch
+
+        floating = self.tensor.detach() if self.tensor.is_floating_point() else self.tensor.detach().double()
+        return floating.masked_fill(torch.from_numpy(hidden).to(floating.device), torch.nan)
+
 
 class FrameTable:
     """A data frame that narwhals can read eagerly: pandas, polars, Arrow and others."""
@@ -164,7 +182,8 @@ class FrameTable:
         return [self._read(name) for name in self.names]
 
     def _series(self, name: Hashable) -> nw.Series[Any]:
-        return self.frame.get_column(name)  # type: ignore[arg-type]
+        series: nw.Series[Any] = self.frame.get_column(name)
+        return series
 
     def _read(self, name: Hashable) -> Column:
         series = self._series(name)
@@ -210,12 +229,28 @@ class FrameTable:
                     continue
             # pandas takes text and levels as they are; numbers must have the column's own width everywhere.
             plain = self.frame.implementation.is_pandas_like() and not series.dtype.is_numeric()
-            typed = nw.new_series(
-                str(name), values, None if plain else series.dtype, backend=self.frame.implementation
-            )
+            typed = nw.new_series(str(name), values, None if plain else series.dtype, backend=self.frame.implementation)
             changed.append(series.scatter(rows, typed))
         if not changed:
             return self.frame.clone().to_native()
+        return self.frame.with_columns(*changed).to_native()
+
+    def with_missing(self, hidden: BoolArray) -> Any:
+        if self.frame.implementation.is_pandas_like():
+            result = self.frame.to_native().copy()
+            for j, name in enumerate(self.names):
+                if not hidden[:, j].any():
+                    continue
+                column = result[name]
+                nullable = {"b": "boolean", "i": "Int64", "u": "UInt64"}.get(getattr(column.dtype, "kind", ""))
+                if nullable is not None and isinstance(column.dtype, np.dtype):
+                    column = column.astype(nullable)  # else pandas would turn it into floats or objects
+                result[name] = column.mask(hidden[:, j])
+            return result
+        changed = []
+        for j, name in enumerate(self.names):
+            seen = nw.new_series("observed", (~hidden[:, j]).tolist(), nw.Boolean(), backend=self.frame.implementation)
+            changed.append(nw.when(seen).then(self._series(name)).alias(str(name)))
         return self.frame.with_columns(*changed).to_native()
 
 

@@ -57,7 +57,7 @@ def _as_stored(column: Column, description: ColumnSchema, values: npt.NDArray[An
             return [bool(v) for v in values]
         if column.storage == "integer":
             return [int(v) for v in values]
-        return values.tolist()
+        return list(values.tolist())
     if column.storage == "boolean":
         return [bool(v) for v in values]
     if column.storage == "integer" or description.kind == "integer":

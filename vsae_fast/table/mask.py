@@ -7,8 +7,9 @@ from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
+import numpy.typing as npt
 
-from vsae_fast.table.column import BoolArray, Column
+from vsae_fast.table.column import BoolArray, Column, FloatArray
 from vsae_fast.table.containers import Table
 
 
@@ -23,17 +24,18 @@ def observed_cells(table: Table, columns: list[Column], mask: Any | None) -> Boo
     present = ~np.stack([column.missing for column in columns], axis=1)
     if mask is None:
         return present
-    observed = _read_mask(table, mask)
+    observed = read_mask(table, mask)
     contradicted = int((observed & ~present).sum())
     if contradicted:
         raise ValueError(
-            f"mask marks {contradicted} missing cell(s) of X as observed; 1 means observed, so the mask may be inverted "
-            "(pass 1 - mask)"
+            f"mask marks {contradicted} missing cell(s) of X as observed; 1 means observed, so the mask may be "
+            "inverted (pass 1 - mask)"
         )
     return observed
 
 
-def _read_mask(table: Table, mask: Any) -> BoolArray:
+def read_mask(table: Table, mask: Any) -> BoolArray:
+    """Mask as booleans, shape (N, columns), checked against the table but not against its missing values."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(mask, torch.Tensor):
         mask = mask.detach().cpu().numpy()
@@ -46,13 +48,13 @@ def _read_mask(table: Table, mask: Any) -> BoolArray:
                 odd = [name for name in frame.columns if name not in table.names]
                 raise ValueError(f"mask has columns that X does not have: {odd[:5]}")
         mask = frame.to_numpy()
-    array = np.asarray(mask)
+    array: npt.NDArray[Any] = np.asarray(mask)
     if array.shape != table.shape:
         raise ValueError(f"mask has shape {array.shape}, but X has shape {table.shape}; pass one entry per cell")
     if array.dtype.kind == "b":
-        return array.copy()
+        return array.astype(np.bool_)
     try:
-        numeric = array.astype(np.float64)
+        numeric: FloatArray = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"mask must hold booleans or 0 and 1, got {array.dtype} entries") from error
     wrong = ~np.isin(numeric, (0.0, 1.0))
@@ -60,4 +62,4 @@ def _read_mask(table: Table, mask: Any) -> BoolArray:
         raise ValueError(
             f"mask must hold booleans or 0 and 1; {int(wrong.sum())} entries are neither, such as {numeric[wrong][0]}"
         )
-    return numeric == 1.0
+    return np.equal(numeric, 1.0)

@@ -15,6 +15,7 @@ from vsae_fast.table.column import BoolArray, Column, FloatArray, level_key
 ColumnKind = Literal["numerical", "integer", "boolean", "categorical"]
 Role = Literal["modelled", "empty", "constant", "identifier", "many levels"]
 
+KINDS: tuple[ColumnKind, ...] = get_args(ColumnKind)
 MAX_LEVELS = 10_000
 IDENTIFIER_ROWS = 50  # fewer distinct values than this say little about being an identifier
 MISSING_LEVEL = "missing_value"  # fills a text column that has no observed cell, as in SimpleImputer
@@ -92,6 +93,22 @@ class Schema:
         return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in rows)
 
 
+def column_position(names: list[Hashable], key: Any) -> int:
+    """Position of the column that a name or a position means; a name wins.
+
+    Raises
+    ------
+    ValueError
+        No such column.
+    """
+    if key in names:
+        return names.index(key)
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool) and 0 <= key < len(names):
+        return int(key)
+    known = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+    raise ValueError(f"there is no column {key!r}; columns are {known}")
+
+
 def resolve_overrides(names: list[Hashable], override: Mapping[Any, str] | None) -> dict[int, ColumnKind]:
     """Map the caller's ``{column: kind}`` to positions.
 
@@ -102,16 +119,12 @@ def resolve_overrides(names: list[Hashable], override: Mapping[Any, str] | None)
     """
     resolved: dict[int, ColumnKind] = {}
     for key, kind in (override or {}).items():
-        if key in names:
-            position = names.index(key)
-        elif isinstance(key, (int, np.integer)) and not isinstance(key, bool) and 0 <= key < len(names):
-            position = int(key)
-        else:
-            known = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
-            raise ValueError(f"schema names column {key!r}, which X does not have; columns are {known}")
-        if kind not in get_args(ColumnKind):
-            raise ValueError(f"schema gives column {key!r} the kind {kind!r}; use one of {get_args(ColumnKind)}")
-        resolved[position] = kind
+        position = column_position(names, key)
+        for known in KINDS:
+            if kind == known:
+                resolved[position] = known
+        if position not in resolved:
+            raise ValueError(f"schema gives column {key!r} the kind {kind!r}; use one of {', '.join(KINDS)}")
     return resolved
 
 
@@ -136,9 +149,7 @@ def detect_schema(columns: list[Column], observed: BoolArray, override: Mapping[
     """
     overrides = resolve_overrides([column.name for column in columns], override)
     check_finite(columns, observed)
-    schema = Schema(
-        tuple(_detect(column, observed[:, j], overrides.get(j)) for j, column in enumerate(columns))
-    )
+    schema = Schema(tuple(_detect(column, observed[:, j], overrides.get(j)) for j, column in enumerate(columns)))
     _warn_unmodelled(schema)
     return schema
 
@@ -165,7 +176,7 @@ def _detect(column: Column, observed: BoolArray, override: ColumnKind | None) ->
             raise ValueError(f"schema makes column {column.name!r} {kind}, but it holds text; convert it to numbers")
         mean, std = mean_and_std(known)
         if std == 0 or known.min() == known.max():
-            return ColumnSchema(role="constant", fill=known[0], **common)
+            return ColumnSchema(role="constant", fill=float(known[0]), **common)
         if kind == "integer" and _counts_rows(known):
             return ColumnSchema(role="identifier", fill=float(np.median(known)), **common)
         return ColumnSchema(mean=mean, std=std, **common)

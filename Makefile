@@ -1,0 +1,59 @@
+# Two commands for newcomers: `make demo` and `make test`. Both build a virtual environment in .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
+
+.PHONY: help demo test test-lanes16 lint types format format-check bench tables clean
+
+help:
+	@echo "make demo          install, then impute a real table and show the errors"
+	@echo "make test          install, then run the tests"
+	@echo "make bench         measure the kernels against eager PyTorch in one run; writes bench/results/"
+	@echo "make tables        write docs/benchmarks.md from bench/results/"
+	@echo "make test-lanes16  run the kernel tests with the AVX-512 code path emulated on AVX2"
+	@echo "make lint types format-check   what CI runs after the tests; make format mends the format"
+
+$(VENV)/installed: $(SOURCES) constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	@touch $@
+
+$(VENV)/linted: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint]"
+	@touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+test-lanes16: $(VENV)/installed
+	$(BIN)/python -m tests.lanes16
+
+bench: $(VENV)/installed
+	$(BIN)/python -m bench.importance_impute
+	$(BIN)/python -m bench.memory
+
+tables: $(VENV)/installed
+	$(BIN)/python -m bench.tables
+
+lint: $(VENV)/linted
+	$(BIN)/ruff check .
+
+types: $(VENV)/linted
+	$(BIN)/mypy
+
+format: $(VENV)/linted
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(find csrc -name '*.h' -o -name '*.cpp')
+
+format-check: $(VENV)/linted
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $$(find csrc -name '*.h' -o -name '*.cpp')
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info vsae_fast/*.so

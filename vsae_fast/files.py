@@ -1,0 +1,163 @@
+"""Model files: one safetensors file, the schema and settings as JSON in its header. Loading runs no code."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+import vsae_fast
+from vsae_fast import noise
+from vsae_fast.models.config import NetworkConfig
+from vsae_fast.models.vsae import VSAE
+from vsae_fast.table.schema import ColumnSchema, Schema
+from vsae_fast.training import History
+
+if TYPE_CHECKING:
+    from vsae_fast.estimator import VSAEImputer
+
+FORMAT_VERSION = 1
+KEY = "vsae_fast"
+
+_RuntimePath = str | os.PathLike[str]
+
+
+def save(imputer: VSAEImputer, path: _RuntimePath, *, overwrite: bool = False) -> None:
+    """Write a fitted imputer.
+
+    The file appears whole or not at all: it is written under a temporary name and renamed.
+
+    Parameters
+    ----------
+    imputer : VSAEImputer
+    path : path
+        ``.safetensors`` by convention.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        The file exists and ``overwrite`` is False.
+    ValueError
+        A column name or level that JSON cannot hold.
+    """
+    target = Path(path)
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} exists; pass overwrite=True to replace it")
+    params = imputer.get_params(deep=False)
+    params["random_state"] = None  # seed_ holds what it decided
+    params["schema"] = None  # the fitted schema holds what it decided
+    header: dict[str, Any] = {
+        "version": FORMAT_VERSION,
+        "package": vsae_fast.__version__,
+        "noise": noise.SCHEME,
+        "params": params,
+        "seed": imputer.seed_,
+        "had_missing": imputer.had_missing_,
+        "n_features": imputer.n_features_in_,
+        "feature_names": list(getattr(imputer, "feature_names_in_", [])) or None,
+        "schema": [asdict(column) for column in imputer.schema_.columns],
+        "history": asdict(imputer.history_),
+    }
+    state: dict[str, torch.Tensor] = {}
+    if imputer.model_ is not None:
+        header["network"] = asdict(imputer.model_.config)
+        header["n_samples"] = imputer.default_n_samples_
+        header["visible_weight"] = imputer.visible_weight_
+        state = {name: tensor.cpu().contiguous() for name, tensor in imputer.model_.state_dict().items()}
+    try:
+        text = json.dumps(header, default=_plain)
+    except TypeError as error:
+        raise ValueError(
+            f"the schema cannot be saved: {error}; use column names and levels of text or numbers"
+        ) from error
+    temporary = target.with_name(target.name + f".{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(to_bytes(state, metadata={KEY: text}))
+        os.replace(temporary, target)  # noqa: PTH105 - the atomic one
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: _RuntimePath) -> VSAEImputer:
+    """Read an imputer that :func:`save` wrote.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    VSAEImputer
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        Not a model file, damaged, or written by a newer version.
+    """
+    from vsae_fast.estimator import VSAEImputer
+
+    source = Path(path)
+    if not source.is_file():
+        raise FileNotFoundError(f"there is no file {source}")
+    try:
+        with safe_open(source, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        raise ValueError(f"{source} is not a vsae_fast model file, or it is damaged ({error})") from error
+    if KEY not in metadata:
+        raise ValueError(f"{source} is a safetensors file, but not one that vsae_fast wrote")
+    try:
+        header = json.loads(metadata[KEY])
+        version = int(header["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the header of {source} is damaged") from error
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{source} has format {version}, but vsae_fast {vsae_fast.__version__} reads up to {FORMAT_VERSION}; "
+            "upgrade vsae_fast"
+        )
+    try:
+        return _restore(VSAEImputer, header, state)
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{source} is damaged: {str(error).splitlines()[0]}") from error
+
+
+def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, torch.Tensor]) -> VSAEImputer:
+    imputer = kind(**header["params"])
+    imputer.schema_ = Schema(
+        tuple(ColumnSchema(**{**column, "levels": tuple(column["levels"])}) for column in header["schema"])
+    )
+    imputer.seed_ = int(header["seed"])
+    imputer.had_missing_ = list(header["had_missing"])
+    imputer.n_features_in_ = int(header["n_features"])
+    if header["feature_names"] is not None:
+        imputer.feature_names_in_ = np.asarray(header["feature_names"], dtype=object)
+    imputer.history_ = History(**header["history"])
+    imputer.model_ = None
+    if "network" in header:
+        if header["noise"] != noise.SCHEME:
+            raise ValueError(f"unknown noise scheme {header['noise']!r}")
+        with torch.random.fork_rng(devices=[]):  # building a network draws from the global generator
+            model = VSAE(imputer.schema_.layout(), NetworkConfig(**header["network"]))
+        model.load_state_dict(state)
+        imputer.model_ = model.eval()
+        imputer.default_n_samples_ = int(header["n_samples"])
+        imputer.visible_weight_ = float(header["visible_weight"])
+    return imputer
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} is a {type(value).__name__}")

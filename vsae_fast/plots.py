@@ -1,0 +1,89 @@
+"""Pictures of an imputation (needs matplotlib: ``pip install vsae_fast[plot]``)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vsae_fast.table.column import Column
+from vsae_fast.table.containers import read_table
+from vsae_fast.table.mask import read_mask
+
+BINS = 24
+MAX_LEVELS_SHOWN = 12
+COLORS = {"observed": "#4477aa", "imputed": "#ee6677"}  # Paul Tol's bright scheme: safe for colour-blind readers
+
+
+def plot_distributions(
+    X_imputed: Any, mask: Any, *, columns: Sequence[Hashable] | None = None, max_columns: int = 12
+) -> Any:
+    """Compare the distributions of observed and imputed cells, one panel per column.
+
+    Parameters
+    ----------
+    X_imputed : table, shape (N, columns)
+        Completed.
+    mask : array or frame of bool or 0/1, shape (N, columns)
+        1 = observed.
+    columns : sequence of names, optional
+        Columns to show; the first ones with holes where it is left out.
+    max_columns : int
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        No column to show.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plots need matplotlib; pip install vsae_fast[plot]") from error
+
+    table = read_table(X_imputed)
+    observed = read_mask(table, mask)
+    shown = [
+        (column, observed[:, j])
+        for j, column in enumerate(table.columns())
+        if (column.name in columns if columns is not None else not observed[:, j].all())
+    ][:max_columns]
+    if not shown:
+        raise ValueError("there is no column to show: none was asked for that exists, or none has a hole")
+    n_across = min(4, len(shown))
+    n_down = -(-len(shown) // n_across)
+    figure = Figure(figsize=(3.2 * n_across, 2.4 * n_down + 0.5), layout="constrained")
+    panels = figure.subplots(n_down, n_across, squeeze=False).ravel()
+    for panel, (column, seen) in zip(panels, shown, strict=False):
+        _panel(panel, column, seen)
+    for panel in panels[len(shown) :]:
+        panel.set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def _panel(panel: Any, column: Column, seen: Any) -> None:
+    groups = {"observed": column.values[seen], "imputed": column.values[~seen]}
+    panel.set_title(str(column.name), fontsize=9)
+    panel.tick_params(labelsize=7)
+    panel.spines[["top", "right"]].set_visible(False)
+    if column.values.dtype == object:
+        levels = sorted({str(v) for v in column.values.tolist()})[:MAX_LEVELS_SHOWN]
+        for offset, (name, values) in zip((-0.2, 0.2), groups.items(), strict=True):
+            text = [str(v) for v in values.tolist()]
+            share = [text.count(level) / max(len(text), 1) for level in levels]
+            panel.bar(np.arange(len(levels)) + offset, share, width=0.4, label=name, color=COLORS[name])
+        panel.set_xticks(np.arange(len(levels)), levels, rotation=30 if len(levels) > 4 else 0)
+        panel.set_ylabel("share", fontsize=7)
+    else:
+        edges = np.histogram_bin_edges(column.values, bins=BINS)
+        for name, values in groups.items():
+            panel.hist(values, bins=edges, density=len(values) > 0, alpha=0.55, label=name, color=COLORS[name])
+        panel.set_ylabel("density", fontsize=7)
