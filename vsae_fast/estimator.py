@@ -158,8 +158,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         -------
         table of the type of X
         """
-        check_is_fitted(self)
-        table, columns, observed = self._read(X, mask, reset=False)
+        table, columns, observed = self._read_known(X, mask)
         return self._complete(table, columns, observed)
 
     def fit_transform(self, X: Any, y: Any = None, mask: Any = None) -> Any:
@@ -172,8 +171,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Numerical columns count in standardised units. Shape (N,).
         """
-        check_is_fitted(self)
-        _, columns, observed = self._read(X, mask, reset=False)
+        _, columns, observed = self._read_known(X, mask)
         if self.model_ is None:
             return np.zeros(observed.shape[0])
         x, m, _ = encode(self.schema_, columns, observed)
@@ -220,51 +218,54 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, X: Any, mask: Any) -> None:
         device = self._check_parameters()
-        _, columns, observed = self._read(X, mask, reset=True)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        _, columns, observed = _read(X, mask)
         schema = detect_schema(columns, observed, self.schema)
-
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        model, history = None, History()
+        if schema.modelled:
+            x, m, _ = encode(schema, columns, observed)
+            preset = self._preset(schema.layout(), m)
+            model, history = self._train(schema.layout(), preset, x, m, seed, device)
+            self.default_n_samples_: int = preset.n_samples
+            self.visible_weight_: float = preset.visible_weight
+        # Nothing of a fitted imputer changes before this point: a failed fit leaves it as it was.
+        validate_data(self, X, reset=True, skip_check_array=True)  # records names and number of columns
         self.schema_: Schema = schema
-        self.seed_ = seed
-        self.had_missing_ = [not bool(column.all()) for column in observed.T]
-        self.model_: VSAE | None = None
-        self.history_ = History()
-        if not schema.modelled:
-            return
-        layout = schema.layout()
-        x, m, _ = encode(schema, columns, observed)
-        preset = self._preset(layout, m)
+        self.seed_: int = seed
+        self.had_missing_: list[bool] = [not bool(column.all()) for column in observed.T]
+        self.model_: VSAE | None = model
+        self.history_: History = history
+
+    def _train(
+        self, layout: AttributeLayout, preset: Preset, x: Float32Array, m: Float32Array, seed: int, device: torch.device
+    ) -> tuple[VSAE, History]:
         with torch.random.fork_rng(devices=[]):  # torch.nn draws initial parameters from the global generator
             torch.manual_seed(seed)
             model = VSAE(layout, preset.network)
         model.to(device)
-        generator = torch.Generator(device).manual_seed(seed)
         with tqdm(total=preset.plan.epochs, desc="training", unit="epoch", disable=self.verbose < 1) as bar:
 
             def progress(epoch: int, loss: float, score: float) -> None:
                 bar.update(epoch + 1 - bar.n)
                 bar.set_postfix(loss=f"{loss:.3f}", validation=f"{score:.3f}")
 
-            self.history_ = train(
+            history = train(
                 model,
                 torch.from_numpy(x).to(device),
                 torch.from_numpy(m).to(device),
                 preset.objective,
                 preset.plan,
-                generator,
+                torch.Generator(device).manual_seed(seed),
                 progress,
             )
-        self.model_ = model
-        self.default_n_samples_ = preset.n_samples
-        self.visible_weight_ = preset.visible_weight
+        return model, history
 
-    def _read(self, X: Any, mask: Any, *, reset: bool) -> tuple[Table, list[Column], BoolArray]:
-        table = read_table(X)
-        columns = table.columns()
-        observed = observed_cells(table, columns, mask)
-        check_finite(columns, observed)
-        validate_data(self, X, reset=reset, skip_check_array=True)  # names and number of columns
-        return table, columns, observed
+    def _read_known(self, X: Any, mask: Any) -> tuple[Table, list[Column], BoolArray]:
+        """Read a table that must have the columns of fit."""
+        check_is_fitted(self)
+        read_table(X)  # is it a table at all? That error comes before the ones about its columns
+        validate_data(self, X, reset=False, skip_check_array=True)
+        return _read(X, mask)
 
     def _complete(self, table: Table, columns: list[Column], observed: BoolArray) -> Any:
         if self.schema_.modelled:
@@ -340,6 +341,14 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.categorical = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _read(X: Any, mask: Any) -> tuple[Table, list[Column], BoolArray]:
+    table = read_table(X)
+    columns = table.columns()
+    observed = observed_cells(table, columns, mask)
+    check_finite(columns, observed)
+    return table, columns, observed
 
 
 def resolve_device(device: str) -> torch.device:
