@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
+from vsae_fast.caller_warning import warn_caller
 from vsae_fast.imputation import RowImputer
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.ops.importance_impute import Imputation
@@ -272,7 +272,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             x, m, unseen = encode(self.schema_, columns, observed)
             if unseen:
                 counts = ", ".join(f"{name} ({count} cells)" for name, count in unseen.items())
-                warnings.warn(f"levels not seen at fit are treated as missing: {counts}", UserWarning, stacklevel=3)
+                warn_caller(f"levels not seen at fit are treated as missing: {counts}")
             expected = self._impute_rows(torch.from_numpy(x), torch.from_numpy(m)).numpy()
         else:
             expected = np.empty((table.shape[0], 0), dtype=np.float32)

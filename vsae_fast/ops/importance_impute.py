@@ -21,9 +21,8 @@ from vsae_fast.ops.elbo import data_log_likelihood, mask_log_likelihood
 from vsae_fast.ops.layout import AttributeLayout, Kind, gather_group
 from vsae_fast.ops.registry import Op
 
-REFERENCE_CHUNK = (
-    1 << 22
-)  # hidden values that the reference holds at once: rows are cut to it, memory does not grow with N
+# Hidden values that the reference holds at once: rows are cut to it, so that memory does not grow with N.
+REFERENCE_CHUNK = 1 << 22
 
 
 class Imputation(NamedTuple):

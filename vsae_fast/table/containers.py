@@ -42,6 +42,8 @@ def read_table(X: Any) -> Table:
     """
     if hasattr(X, "toarray") and hasattr(X, "nnz"):
         raise TypeError("Sparse data was passed for X, but dense data is required; use X.toarray()")
+    if hasattr(X, "collect") and hasattr(X, "lazy"):
+        raise TypeError(f"X is a {type(X).__name__}, which has no cells yet; pass X.collect()")
     torch = sys.modules.get("torch")
     table: Table
     if torch is not None and isinstance(X, torch.Tensor):
@@ -171,10 +173,7 @@ class FrameTable:
             repeated = sorted({str(name) for name in columns if columns.count(name) > 1})
             if repeated:
                 raise ValueError(f"column names must be unique; repeated: {', '.join(repeated)}")
-        try:
-            self.frame = nw.from_native(frame, eager_only=True)
-        except TypeError as error:
-            raise TypeError(f"{type(frame).__module__} frames must be collected first (call .collect())") from error
+        self.frame = nw.from_native(frame, eager_only=True)
         self.shape = self.frame.shape
         self.names: list[Hashable] = list(self.frame.columns)
 

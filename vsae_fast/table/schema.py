@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from vsae_fast.caller_warning import warn_caller
 from vsae_fast.ops.layout import AttributeLayout, Kind
 from vsae_fast.table.column import BoolArray, Column, FloatArray, level_key
 
@@ -177,7 +177,7 @@ def _detect(column: Column, observed: BoolArray, override: ColumnKind | None) ->
         mean, std = mean_and_std(known)
         if std == 0 or known.min() == known.max():
             return ColumnSchema(role="constant", fill=float(known[0]), **common)
-        if kind == "integer" and _counts_rows(known):
+        if override is None and kind == "integer" and _counts_rows(known):
             return ColumnSchema(role="identifier", fill=float(np.median(known)), **common)
         return ColumnSchema(mean=mean, std=std, **common)
     levels, counts = _count_levels(known)
@@ -187,10 +187,10 @@ def _detect(column: Column, observed: BoolArray, override: ColumnKind | None) ->
     role: Role = "modelled"
     if len(levels) == 1:
         role = "constant"
-    elif len(levels) > MAX_LEVELS:
-        role = "many levels"
     elif override is None and len(levels) == len(known) >= IDENTIFIER_ROWS:
         role = "identifier"
+    elif len(levels) > MAX_LEVELS:
+        role = "many levels"
     return ColumnSchema(role=role, levels=levels if role == "modelled" else (), fill=mode, **common)
 
 
@@ -257,6 +257,4 @@ def _warn_unmodelled(schema: Schema) -> None:
         if names:
             parts.append(f"{phrase}: {', '.join(names)}")
     if parts:
-        warnings.warn(
-            "Columns kept out of the model and filled with a constant - " + "; ".join(parts), UserWarning, stacklevel=4
-        )
+        warn_caller("Columns kept out of the model and filled with a constant - " + "; ".join(parts))

@@ -1,0 +1,190 @@
+import copy
+import logging
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from tests.random_models import CATEGORICAL, MIXED, NUMERICAL_12, random_rows
+from vsae_fast.models.config import NetworkConfig
+from vsae_fast.models.vsae import VSAE
+from vsae_fast.objective import HideAndScore, TwoPhase
+from vsae_fast.presets import build_preset
+from vsae_fast.training import History, TrainingPlan, batches, one_cycle, split, train
+
+SMALL = NetworkConfig(collective_hidden=(8,), data_hidden=(8,), mask_hidden=(4,), numerical_hidden=(4,),
+                      categorical_hidden=(4,))  # fmt: skip
+
+
+def small_model(seed=0, layout=MIXED, config=SMALL):
+    torch.manual_seed(seed)
+    return VSAE(layout, config)
+
+
+def rows(n_rows, layout=MIXED, seed=0):
+    x, mask = random_rows(layout, n_rows, torch.Generator().manual_seed(seed), observed=0.7)
+    return x.float(), mask.float()
+
+
+@dataclass
+class ScriptedScore:
+    """The real loss with a validation score that was written down beforehand."""
+
+    scores: list
+
+    def __post_init__(self):
+        self.remaining = list(self.scores)
+        self.states = []
+
+    def loss(self, model, x, mask, epoch, generator):
+        return HideAndScore(n_samples=1).loss(model, x, mask, epoch, generator)
+
+    def score(self, model, x, mask, generator):
+        self.states.append(copy.deepcopy(model.state_dict()))
+        return torch.full((x.shape[0],), self.remaining.pop(0))
+
+
+def test_best_epoch_is_kept():
+    model, objective = small_model(), ScriptedScore([-3.0, -1.0, -2.0, -1.5])
+    x, mask = rows(120)
+    history = train(model, x, mask, objective, TrainingPlan(epochs=4), torch.Generator().manual_seed(0))
+    assert history.best_epoch == 1
+    assert history.score == [-3.0, -1.0, -2.0, -1.5]
+    assert not model.training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, objective.states[1][name])
+    assert not torch.equal(model.decoders.raw_scale, objective.states[3]["decoders.raw_scale"])
+
+
+def test_last_epoch_is_kept_without_validation_rows():
+    history = train(small_model(), *rows(50), HideAndScore(), TrainingPlan(epochs=3), torch.Generator().manual_seed(0))
+    assert all(math.isnan(score) for score in history.score)
+    assert history.best_epoch == 2
+
+
+def test_same_seed_same_parameters_and_other_seed_others():
+    def trained(seed):
+        model = small_model()
+        train(model, *rows(100), HideAndScore(), TrainingPlan(epochs=2), torch.Generator().manual_seed(seed))
+        return model.state_dict()
+
+    first, again, other = trained(0), trained(0), trained(1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["decoders.raw_scale"], other["decoders.raw_scale"])
+
+
+def test_global_generator_is_left_alone():
+    model = small_model()
+    state = torch.get_rng_state()
+    for objective in (HideAndScore(), TwoPhase(warmup_epochs=1, n_unobserved_samples=3)):
+        train(model, *rows(100), objective, TrainingPlan(epochs=2), torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("objective", [HideAndScore(), TwoPhase(warmup_epochs=5, n_unobserved_samples=10)])
+def test_training_raises_the_bound(objective):
+    model = small_model(layout=NUMERICAL_12)
+    generator = torch.Generator().manual_seed(0)
+    factor = torch.randn(400, 1, generator=generator)
+    x = factor + 0.3 * torch.randn(400, 12, generator=generator)
+    mask = (torch.rand(400, 12, generator=generator) < 0.7).float()
+    history = train(model, x, mask, objective, TrainingPlan(epochs=20, learning_rate=1e-2), generator)
+    assert history.score[-1] > history.score[0]
+    assert sum(history.loss[-3:]) < sum(history.loss[:3])
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 9, 10, 64, 65, 66, 129])
+def test_batches_cover_every_row_once_and_none_has_a_single_row(n_rows):
+    parts = list(batches(n_rows, 64, torch.Generator().manual_seed(0)))
+    assert sorted(torch.cat(parts).tolist()) == list(range(n_rows))
+    assert n_rows == 1 or min(len(part) for part in parts) > 1
+    assert max(len(part) for part in parts) <= 65
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 65])
+def test_trains_on_very_few_rows(n_rows):
+    model = small_model()
+    train(model, *rows(n_rows), HideAndScore(), TrainingPlan(epochs=2), torch.Generator().manual_seed(0))
+    assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
+
+
+def test_split_is_disjoint_and_drops_tiny_validation_sets():
+    training, validation = split(200, 0.1, torch.Generator().manual_seed(0))
+    assert len(validation) == 20
+    assert sorted([*training.tolist(), *validation.tolist()]) == list(range(200))
+    assert len(split(50, 0.1, torch.Generator().manual_seed(0))[1]) == 0
+
+
+def test_one_cycle():
+    assert one_cycle(0) == pytest.approx(0.1)
+    assert one_cycle(0.2) == pytest.approx(1)
+    assert one_cycle(1) == pytest.approx(0, abs=1e-12)
+    assert max(one_cycle(i / 100) for i in range(101)) == pytest.approx(1)
+
+
+def test_warns_when_the_bound_was_still_rising(caplog):
+    rising, settled = [float(i) for i in range(20)], [-math.exp(-i) for i in range(20)]
+    with caplog.at_level(logging.WARNING, "vsae_fast"):
+        train(small_model(), *rows(120), ScriptedScore(settled), TrainingPlan(epochs=20), torch.Generator())
+        assert not caplog.records
+        train(small_model(), *rows(120), ScriptedScore(rising), TrainingPlan(epochs=20), torch.Generator())
+    assert "still rising after 20 epochs; raise epochs" in caplog.text
+
+
+def test_still_rising_needs_a_history():
+    assert not History(score=[1.0, 2.0]).still_rising()
+    assert not History(score=[math.nan] * 30).still_rising()
+
+
+def test_diverged_training_raises():
+    plan = TrainingPlan(epochs=3, learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        train(small_model(), *rows(100), HideAndScore(), plan, torch.Generator().manual_seed(0))
+
+
+# ---- the paper preset, appendices C and D -------------------------------------------------------------------------
+
+
+def linear_sizes(module):
+    return [(m.in_features, m.out_features) for m in module.modules() if isinstance(m, nn.Linear)]
+
+
+def test_paper_network_is_the_appendix():
+    preset = build_preset("paper", MIXED, 1000, 2500)
+    model = VSAE(MIXED, preset.network)
+    n_attributes, n_columns = MIXED.n_attributes, MIXED.n_columns
+    assert model.n_latent == 2 * n_attributes  # two latent dimensions per attribute
+    widths = {encoder.group.kind: [w.shape[-1] for w in encoder.weights] for encoder in model.attributive.encoders}
+    assert widths == {"numerical": [16, 16, 16, 4], "categorical": [64, 64, 64, 4]}
+    assert linear_sizes(model.decoders.mask) == [(10, 16), (16, 16), (16, 16), (16, n_attributes)]
+    assert linear_sizes(model.decoders.data) == [(10 + n_attributes, 64), (64, 64), (64, 64), (64, n_columns)]
+    assert model.decoders.data.activations == [True, False, False, False]  # nothing between the last Linears
+    assert model.decoders.context is None
+    assert preset.network.fill == "noise"
+    norms = [m for m in model.decoders.modules() if isinstance(m, nn.BatchNorm1d)]
+    assert len(norms) == 2
+
+
+@pytest.mark.parametrize(
+    ("layout", "rate", "epochs"), [(MIXED, 1e-3, 1000), (NUMERICAL_12, 1e-3, 1000), (CATEGORICAL, 1e-2, 2000)]
+)
+def test_paper_training_is_the_appendix(layout, rate, epochs):
+    preset = build_preset("paper", layout, 1000, 2500)
+    assert (preset.plan.learning_rate, preset.plan.epochs) == (rate, epochs)
+    assert preset.plan.schedule == "constant"
+    assert preset.plan.weight_decay == 0
+    assert preset.plan.clip_norm is None
+    assert isinstance(preset.objective, TwoPhase)
+    assert (preset.objective.warmup_epochs, preset.objective.n_unobserved_samples) == (100, 100)
+    assert (preset.n_samples, preset.visible_weight) == (1000, 1.0)
+
+
+def test_auto_plan_has_a_floor_of_steps():
+    for n_rows in (50, 300, 5000, 50_000):
+        plan = build_preset("auto", MIXED, n_rows, 3 * n_rows).plan
+        assert plan.epochs * n_rows / plan.batch_size >= 300
+        assert 12 <= plan.epochs <= 200
+    assert build_preset("auto", MIXED, 10**6, 10**7).plan.weight_decay == 0.01
+    assert build_preset("auto", MIXED, 300, 2000).plan.weight_decay == 3.0
