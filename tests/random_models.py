@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import torch
 
-from vsae_fast.ops.decoders import DenseLayer, FoldedDecoders
+from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.ops.layout import AttributeLayout
 
 NUMERICAL_12 = AttributeLayout(("numerical",) * 12, (1,) * 12)

@@ -56,6 +56,7 @@ BAD_TABLES = {
     "one dimension": (lambda X: X[:, 0], "Expected 2D array, got 1D"),
     "text": (lambda X: "table.csv", "Expected 2D array"),
     "repeated names": (lambda X: pd.DataFrame(X, columns=["a", "b", "a"]), "unique; repeated: a"),
+    "mixed names": (lambda X: pd.DataFrame(X, columns=["a", 1, "c"]), r"column names mix.*astype\(str\)"),
     "list in a cell": (lambda X: pd.DataFrame({"a": [[1], [2]], "b": [1.0, 2.0]}), "'a' holds a list"),
     "struct column": (lambda X: pl.DataFrame({"s": [{"a": 1}], "b": [1.0]}), "'s'.*cannot be imputed"),
     "sparse": (lambda X: scipy.sparse.eye(3), r"dense data is required.*toarray\(\)"),

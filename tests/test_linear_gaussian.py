@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests import tolerances
-from vsae_fast.ops.decoders import DenseLayer, FoldedDecoders
+from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.ops.importance_impute import importance_impute
 from vsae_fast.ops.layout import AttributeLayout
 

@@ -14,9 +14,13 @@ bool supported(CpuLevel level) {
 #if defined(VSAE_X86)
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#if defined(VSAE_EMULATE_AVX512)
+    return avx2;
+#else
     if (level == CpuLevel::kAvx2) return avx2;
     return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+#endif
 #else
     return false;
 #endif

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from vsae_fast.models.config import NetworkConfig
-from vsae_fast.ops.decoders import DenseLayer, FoldedDecoders
+from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.ops.layout import AttributeLayout
 
 

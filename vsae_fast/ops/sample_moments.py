@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from vsae_fast.ops.decoders import FoldedDecoders
+from vsae_fast.ops.folded_decoders import FoldedDecoders
 from vsae_fast.ops.layout import gather_group
 
 BLOCK = 10  # samples decoded at once

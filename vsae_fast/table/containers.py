@@ -173,6 +173,8 @@ class FrameTable:
             repeated = sorted({str(name) for name in columns if columns.count(name) > 1})
             if repeated:
                 raise ValueError(f"column names must be unique; repeated: {', '.join(repeated)}")
+        if len({isinstance(name, str) for name in columns}) > 1:
+            raise TypeError("column names mix text and other types; make all text with X.columns.astype(str)")
         self.frame = nw.from_native(frame, eager_only=True)
         self.shape = self.frame.shape
         self.names: list[Hashable] = list(self.frame.columns)

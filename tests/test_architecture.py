@@ -1,0 +1,136 @@
+"""Dependencies point one way, in Python and in C++ alike."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "vsae_fast"
+
+# From the ground up. A file may import from its own floor and from below; within the top floor, from its own line and
+# from the lines before it.
+FLOORS = [
+    ["_native", "kernels"],
+    ["ops"],
+    ["caller_warning", "noise", "metrics", "missingness", "table"],
+    ["models"],
+    ["objective"],
+    ["training"],
+    ["presets"],
+    ["imputation"],
+    ["estimator", "files", "plots"],
+    ["one_call"],
+]
+LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
+# What a floor may import from outside the standard library.
+OUTSIDE = {
+    "kernels": {"triton"},
+    "ops": {"torch"},
+    "table": {"numpy", "narwhals", "torch"},
+}
+
+
+def sources():
+    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def part_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path):
+    """Imported module names that run when the module is imported or used, TYPE_CHECKING blocks left out."""
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            if node.module == "vsae_fast":
+                yield from (f"vsae_fast.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_python_imports_only_from_below(path):
+    part = part_of(path)
+    assert part in LEVEL, f"{path} stands on no floor; add it to FLOORS"
+    for name in imports_of(path):
+        package, _, rest = name.partition(".")
+        if package == "vsae_fast" and rest:
+            other = rest.split(".")[0]
+            lazily = (part, other) == ("estimator", "files") or (part, other) == ("files", "estimator")
+            assert LEVEL[other] <= LEVEL[part] or lazily, f"{part} imports {other}, which stands above it"
+        elif part in OUTSIDE and package != "vsae_fast":
+            standard = package in __import__("sys").stdlib_module_names
+            assert standard or package in OUTSIDE[part], f"{part} imports {package}"
+
+
+def test_kernels_import_triton_only():
+    for path in (ROOT / "kernels").rglob("*.py"):
+        for name in imports_of(path):
+            root = name.split(".")[0]
+            assert root in {"triton", "__future__"} or name.startswith("vsae_fast.kernels"), f"{path} imports {name}"
+
+
+def test_nothing_outside_the_package_is_imported_by_it():
+    for path in sources():
+        assert not {"tests", "bench", "examples"} & {name.split(".")[0] for name in imports_of(path)}, path
+
+
+# ---- C++ ------------------------------------------------------------------------------------------------------------
+
+ALLOWED_INCLUDES = {"core": {"core"}, "cpu": {"core", "cpu"}, "cuda": {"core", "cuda"}, "bindings": {"core", "cpu"}}
+
+
+def includes_of(path):
+    return re.findall(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', path.read_text(), re.MULTILINE)
+
+
+def cpp_sources():
+    return sorted(path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp", ".cu", ".cuh"})
+
+
+@pytest.mark.parametrize("path", cpp_sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_cpp_includes_only_from_below(path):
+    folder = path.relative_to(ROOT / "csrc").parts[0]
+    for bracket, name in includes_of(path):
+        if bracket == '"':
+            assert name.split("/")[0] in ALLOWED_INCLUDES[folder], f"{path} includes {name}"
+        else:
+            assert not name.startswith(("torch/", "ATen/", "c10/")), f"{path} includes torch"
+            assert not name.startswith("pybind11/") or folder == "bindings", f"{path} includes pybind11"
+            assert name != "Python.h"
+
+
+def test_core_includes_nothing_that_nvrtc_lacks():
+    for path in (ROOT / "csrc" / "core").iterdir():
+        assert all(bracket == '"' for bracket, _ in includes_of(path)), f"{path} includes a system header"
+
+
+# ---- one op, one name -----------------------------------------------------------------------------------------------
+
+OPS = ["grouped_mlp", "fill_unobserved", "elbo", "sample_moments", "importance_impute"]
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_has_its_reference_and_its_test(op):
+    assert (PACKAGE / "ops" / f"{op}.py").is_file()
+    assert (ROOT / "tests" / f"test_{op}.py").is_file()
+
+
+@pytest.mark.parametrize("folder", ["csrc/cpu", "kernels"])
+def test_kernels_carry_the_name_of_their_op(folder):
+    for path in (ROOT / folder).glob("*_kernel.*"):
+        op = path.stem.removesuffix("_kernel")
+        assert op in OPS or op == "fma_peak", path

@@ -1,0 +1,136 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, safe_open, save_file
+
+from tests.test_estimator import mixed_table
+from vsae_fast import VSAEImputer
+
+QUICK = {"epochs": 2, "n_samples": 20, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def table():
+    return mixed_table()
+
+
+@pytest.fixture(scope="module")
+def fitted(table):
+    return VSAEImputer(**QUICK).fit(table)
+
+
+@pytest.fixture
+def path(tmp_path, fitted):
+    path = tmp_path / "model.safetensors"
+    fitted.save(path)
+    return path
+
+
+@pytest.mark.parametrize("preset", ["auto", "paper"])
+def test_results_are_bit_identical_after_loading(tmp_path, table, preset):
+    imputer = VSAEImputer(preset=preset, **QUICK).fit(table)
+    imputer.save(tmp_path / "m")
+    loaded = VSAEImputer.load(tmp_path / "m")
+    pd.testing.assert_frame_equal(loaded.transform(table), imputer.transform(table), check_exact=True)
+    assert str(loaded.schema_) == str(imputer.schema_)
+    assert loaded.history_ == imputer.history_
+    assert list(loaded.feature_names_in_) == list(table.columns)
+    assert loaded.get_params() == {**imputer.get_params(), "random_state": None, "schema": None}
+    np.testing.assert_array_equal(loaded.score_samples(table), imputer.score_samples(table))
+
+
+def test_results_are_bit_identical_in_another_process(path, fitted, table, tmp_path):
+    table.to_pickle(tmp_path / "table.pkl")
+    code = (
+        "import sys, pandas as pd, vsae_fast\n"
+        "model, table, out = sys.argv[1:]\n"
+        "vsae_fast.VSAEImputer.load(model).transform(pd.read_pickle(table)).to_pickle(out)\n"
+    )
+    out = tmp_path / "out.pkl"
+    subprocess.run([sys.executable, "-c", code, path, tmp_path / "table.pkl", out], check=True, timeout=120)
+    pd.testing.assert_frame_equal(pd.read_pickle(out), fitted.transform(table), check_exact=True)
+
+
+def test_loading_leaves_the_global_generator_alone(path):
+    state = torch.get_rng_state()
+    VSAEImputer.load(path)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_imputer_without_a_model(tmp_path):
+    X = np.array([[1.0, np.nan], [1.0, np.nan]])
+    with pytest.warns(UserWarning, match="kept out of the model"):
+        imputer = VSAEImputer(**QUICK).fit(X)
+    imputer.save(tmp_path / "m")
+    np.testing.assert_array_equal(VSAEImputer.load(tmp_path / "m").transform(X), [[1.0, 0.0], [1.0, 0.0]])
+
+
+def test_existing_files_are_kept_unless_told(path, fitted):
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        fitted.save(path)
+    assert path.read_bytes() == before
+    fitted.save(path, overwrite=True)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file stays
+
+
+def test_a_failed_save_leaves_no_file(tmp_path, table):
+    odd = table.assign(raw=pd.Series([b"bytes", b"other"] * (len(table) // 2), dtype=object))
+    imputer = VSAEImputer(**QUICK).fit(odd)
+    with pytest.raises(ValueError, match="cannot be saved"):
+        imputer.save(tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_loading_runs_no_code(path):
+    """Everything is in safetensors and JSON; a pickle never is."""
+    assert path.read_bytes()[8:9] == b"{"
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["vsae_fast"])
+    assert header["version"] == 1
+    assert header["package"]
+    assert header["noise"].startswith("philox")
+
+
+def rewrite(path, **changes):
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["vsae_fast"])
+    save_file(tensors, path, {"vsae_fast": json.dumps({**header, **changes})})
+
+
+def test_bad_files(path, tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        VSAEImputer.load(tmp_path / "nowhere")
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(ValueError, match="not a vsae_fast model file"):
+        VSAEImputer.load(tmp_path / "text")
+    whole = path.read_bytes()
+    (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="not a vsae_fast model file, or it is damaged"):
+        VSAEImputer.load(tmp_path / "cut")
+    save_file({"w": torch.ones(2)}, tmp_path / "other")
+    with pytest.raises(ValueError, match="not one that vsae_fast wrote"):
+        VSAEImputer.load(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 99}, "upgrade vsae_fast"),
+        ({"noise": "dice"}, "unknown noise scheme 'dice'"),
+        ({"schema": []}, "is damaged"),
+        ({"params": {"colour": "red"}}, "is damaged"),
+        ({"version": None}, "header of .* is damaged"),
+    ],
+)
+def test_bad_headers(path, changes, message):
+    rewrite(path, **changes)
+    with pytest.raises(ValueError, match=message) as error:
+        VSAEImputer.load(path)
+    assert "\n" not in str(error.value)
