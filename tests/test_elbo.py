@@ -83,7 +83,7 @@ def test_elbo_is_its_parts_and_ignores_unweighted_attributes(generator):
 
 
 def test_gradients(generator):
-    x, mask = random_rows(MIXED, 3, generator)
+    x, _ = random_rows(MIXED, 3, generator)
     output = torch.randn(3, MIXED.n_columns, generator=generator, dtype=torch.float64, requires_grad=True)
     log_scale = torch.randn(MIXED.n_columns, generator=generator, dtype=torch.float64, requires_grad=True)
     variance = torch.rand(3, MIXED.n_columns, generator=generator, dtype=torch.float64)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -33,7 +35,7 @@ def networks(generator):
     def randn(*shape):
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    weights = [randn(n_groups, a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    weights = [randn(n_groups, a, b) for a, b in pairwise(sizes)]
     biases = [randn(n_groups, b) for b in sizes[1:]]
     norms = [
         BatchNormState(randn(n_groups, h), randn(n_groups, h), torch.zeros(n_groups, h).double(),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,9 @@ def test_sdist_holds_what_a_build_needs(distributions):
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = {"setup.py", "CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
     for folder, suffixes in (("csrc", {".h", ".cpp"}), ("kernels", {".py"}), ("vsae_fast", {".py", ".pyi", ".typed"})):
-        found = {str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*") if p.suffix in suffixes or p.name == "py.typed"}
+        found = {
+            str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*") if p.suffix in suffixes or p.name == "py.typed"
+        }
         assert found
         needed |= found
     assert needed <= names, needed - names
@@ -74,7 +77,8 @@ def test_no_torch_at_build_time():
 
 
 def test_the_package_pins_nothing():
-    everything = [*project()["project"]["dependencies"], *sum(project()["project"]["optional-dependencies"].values(), [])]
+    metadata = project()["project"]
+    everything = [*metadata["dependencies"], *chain(*metadata["optional-dependencies"].values())]
     assert not [requirement for requirement in everything if "==" in requirement or "<" in requirement]
 
 

@@ -257,5 +257,37 @@ def test_all_missing_columns_stay_and_come_back_complete():
 
 def test_temporal_columns_are_refused_by_name():
     table = pd.DataFrame({"x": [1.0, None], "when": [datetime.datetime(2024, 1, 1)] * 2})
-    with pytest.raises(ValueError, match="'when'.*numbers first"):
+    with pytest.raises(ValueError, match=r"'when'.*numbers first"):
         vsae_fast.impute(table, **QUICK)
+
+
+def test_integer_categories():
+    codes = pd.Categorical([1, 2, None, 3, 2, 1, None, 2] * 4, categories=[3, 2, 1, 9])
+    table = pd.DataFrame({"k": codes, "x": np.linspace(0, 1, 32)})
+    result = vsae_fast.impute(table, **QUICK)
+    assert result["k"].dtype == table["k"].dtype
+    assert set(result["k"]) <= {1, 2, 3}
+
+
+def test_what_a_cell_looks_like_is_decided_at_fit():
+    """In an object array a part of the rows may hold integers only, or nothing; the whole column decides."""
+    X = np.array([[1.5, 1, "a"], [2, 2, "b"], [None, None, None], [3, 3, "a"], [2.5, 4, "b"]], dtype=object)
+    imputer = vsae_fast.VSAEImputer(**QUICK).fit(X)
+    whole = imputer.transform(X)
+    assert [type(value) for value in whole[2]] == [float, int, str]
+    for rows in ([2], [1, 2], [1, 2, 3]):
+        part = imputer.transform(X[rows])
+        assert part.tolist() == whole[rows].tolist()
+        assert [type(value) for value in part[rows.index(2)]] == [float, int, str]
+
+
+def test_many_chunks(monkeypatch):
+    table = pandas_table()
+    imputer = vsae_fast.VSAEImputer(**QUICK).fit(table)
+    expected = imputer.transform(table)
+    monkeypatch.setattr("vsae_fast.estimator.CHUNK_ROWS", 7)
+    monkeypatch.setattr("vsae_fast.table.mask.CHECKED_ROWS", 11)
+    pd.testing.assert_frame_equal(imputer.transform(table), expected, check_exact=True)
+    np.testing.assert_array_equal(imputer.score_samples(table).shape, (60,))
+    with pytest.raises(ValueError, match=r"infinity in column.*float64, float32"):
+        imputer.transform(table.assign(float64=np.inf, float32=np.float32(np.inf)))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags, check_random_state
@@ -16,19 +18,18 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
 from vsae_fast.caller_warning import warn_caller
-from vsae_fast.imputation import RowImputer
+from vsae_fast.imputation import CHUNK_ROWS, RowImputer
 from vsae_fast.models.vsae import VSAE
-from vsae_fast.ops.importance_impute import Imputation
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.registry import check_backend
 from vsae_fast.presets import PRESETS, Preset, build_preset
-from vsae_fast.table.column import BoolArray, Column
+from vsae_fast.table.column import BoolArray
 from vsae_fast.table.containers import Table, read_table
 from vsae_fast.table.decode import decode
 from vsae_fast.table.encode import Float32Array, encode
 from vsae_fast.table.indicator import append_indicator
 from vsae_fast.table.mask import observed_cells
-from vsae_fast.table.schema import Schema, check_finite, detect_schema
+from vsae_fast.table.schema import Schema, detect_schema
 from vsae_fast.training import History, train
 
 logger = logging.getLogger("vsae_fast")
@@ -158,8 +159,8 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         -------
         table of the type of X
         """
-        table, columns, observed = self._read_known(X, mask)
-        return self._complete(table, columns, observed)
+        table, observed = self._read_known(X, mask)
+        return self._complete(table, observed)
 
     def fit_transform(self, X: Any, y: Any = None, mask: Any = None) -> Any:
         """Train on a table and complete it: ``fit(X, mask=mask).transform(X, mask=mask)``."""
@@ -171,12 +172,16 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Numerical columns count in standardised units. Shape (N,).
         """
-        _, columns, observed = self._read_known(X, mask)
+        table, observed = self._read_known(X, mask)
+        evidence = np.zeros(table.shape[0])
         if self.model_ is None:
-            return np.zeros(observed.shape[0])
-        x, m, _ = encode(self.schema_, columns, observed)
-        result = self._row_imputer(visible_weight=1.0).run(torch.from_numpy(x), torch.from_numpy(m))
-        return result.log_evidence.numpy()
+            return evidence
+        imputer = self._row_imputer(visible_weight=1.0)
+        for start in range(0, table.shape[0], CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            x, m, _ = encode(self.schema_, table.rows(start, start + CHUNK_ROWS).columns(), observed[rows])
+            evidence[rows] = imputer.run(torch.from_numpy(x), torch.from_numpy(m)).log_evidence.numpy()
+        return evidence
 
     def score(self, X: Any, y: Any = None, mask: Any = None) -> float:
         """Mean log-evidence of the rows; higher is better."""
@@ -218,7 +223,9 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, X: Any, mask: Any) -> None:
         device = self._check_parameters()
-        _, columns, observed = _read(X, mask)
+        table = read_table(X)
+        observed = observed_cells(table, mask)
+        columns = table.columns()
         schema = detect_schema(columns, observed, self.schema)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         model, history = None, History()
@@ -260,34 +267,35 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
         return model, history
 
-    def _read_known(self, X: Any, mask: Any) -> tuple[Table, list[Column], BoolArray]:
-        """Read a table that must have the columns of fit."""
+    def _read_known(self, X: Any, mask: Any) -> tuple[Table, BoolArray]:
+        """Check a table that must have the columns of fit, before any of it is imputed."""
         check_is_fitted(self)
-        read_table(X)  # is it a table at all? That error comes before the ones about its columns
+        table = read_table(X)  # is it a table at all? That error comes before the ones about its columns
         validate_data(self, X, reset=False, skip_check_array=True)
-        return _read(X, mask)
+        return table, observed_cells(table, mask)
 
-    def _complete(self, table: Table, columns: list[Column], observed: BoolArray) -> Any:
-        if self.schema_.modelled:
-            x, m, unseen = encode(self.schema_, columns, observed)
-            if unseen:
-                counts = ", ".join(f"{name} ({count} cells)" for name, count in unseen.items())
-                warn_caller(f"levels not seen at fit are treated as missing: {counts}")
-            expected = self._impute_rows(torch.from_numpy(x), torch.from_numpy(m)).numpy()
-        else:
-            expected = np.empty((table.shape[0], 0), dtype=np.float32)
-        result = table.completed(decode(self.schema_, columns, observed, expected))
+    def _complete(self, table: Table, observed: BoolArray) -> Any:
+        """Complete a table that has been checked, a chunk of rows at a time: memory beside the result stays small."""
+        imputer = self._row_imputer() if self.model_ is not None else None
+        unseen: Counter[str] = Counter()
+        parts: list[list[npt.NDArray[Any]]] = []
+        for start in range(0, table.shape[0], CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            columns = table.rows(start, start + CHUNK_ROWS).columns()
+            expected = np.empty((len(observed[rows]), 0), dtype=np.float32)
+            if imputer is not None:
+                x, m, unknown = encode(self.schema_, columns, observed[rows])
+                unseen.update(unknown)
+                expected = _impute_rows(imputer, torch.from_numpy(x), torch.from_numpy(m)).numpy()
+            parts.append(decode(self.schema_, columns, ~observed[rows], expected))
+        if unseen:
+            counts = ", ".join(f"{name} ({count} cells)" for name, count in unseen.items())
+            warn_caller(f"levels not seen at fit are treated as missing: {counts}")
+        result = table.completed(~observed, [np.concatenate(column) for column in zip(*parts, strict=True)])
         if self.add_indicator:
             names: list[Hashable] = [f"missingindicator_{table.names[j]}" for j in self._indicator_columns()]
             result = append_indicator(result, names, ~observed[:, self._indicator_columns()])
         return result
-
-    def _impute_rows(self, x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
-        """Expected values (N, D) of the rows that have a hole; the others come back as they are."""
-        rows = torch.nonzero((m == 0).any(dim=1))[:, 0]
-        result: Imputation = self._row_imputer().run(x[rows], m[rows])
-        x[rows] = result.imputed
-        return x
 
     def _row_imputer(self, visible_weight: float | None = None) -> RowImputer:
         assert self.model_ is not None
@@ -343,12 +351,11 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def _read(X: Any, mask: Any) -> tuple[Table, list[Column], BoolArray]:
-    table = read_table(X)
-    columns = table.columns()
-    observed = observed_cells(table, columns, mask)
-    check_finite(columns, observed)
-    return table, columns, observed
+def _impute_rows(imputer: RowImputer, x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+    """Expected values (N, D) of the rows that have a hole; the others come back as they are."""
+    rows = torch.nonzero((m == 0).any(dim=1))[:, 0]
+    x[rows] = imputer.run(x[rows], m[rows]).imputed
+    return x
 
 
 def resolve_device(device: str) -> torch.device:

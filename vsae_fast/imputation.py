@@ -10,7 +10,7 @@ from vsae_fast.models.vsae import VSAE
 from vsae_fast.noise import FILL, LATENT, standard_normal
 from vsae_fast.ops.importance_impute import Imputation, importance_impute
 
-CHUNK_ROWS = 4096  # memory beside the result is O(chunk), whatever N and K
+CHUNK_ROWS = 2048  # memory beside the result is O(chunk), whatever N and K
 
 
 class RowImputer:

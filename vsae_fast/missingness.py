@@ -10,7 +10,8 @@ from scipy.special import expit
 
 from vsae_fast.table.column import BoolArray, Column, FloatArray, level_key
 from vsae_fast.table.containers import read_table
-from vsae_fast.table.schema import check_finite, mean_and_std
+from vsae_fast.table.mask import observed_cells
+from vsae_fast.table.schema import mean_and_std
 
 Mechanism = Literal["MCAR", "MAR", "MNAR"]
 MnarModel = Literal["self-masking", "logistic"]
@@ -92,8 +93,7 @@ def ampute(
     rng = np.random.default_rng(random_state)
     table = read_table(X)
     columns = table.columns()
-    present = ~np.stack([column.missing for column in columns], axis=1)
-    check_finite(columns, present)
+    present = observed_cells(table, None)
     if mechanism == "MCAR":
         hidden = rng.random(table.shape) < p
     else:

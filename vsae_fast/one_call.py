@@ -102,5 +102,5 @@ def describe_schema(X: Any, mask: Any = None, *, schema: Mapping[Any, str] | Non
     x1      boolean    2 levels: 0.0, 1.0
     """
     table = read_table(X)
-    columns = table.columns()
-    return detect_schema(columns, observed_cells(table, columns, mask), schema)
+    observed = observed_cells(table, mask)
+    return detect_schema(table.columns(), observed, schema)

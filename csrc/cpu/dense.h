@@ -19,7 +19,7 @@ static void dense_tiles(const float* weight, const float* bias, int n_in, int n_
     for (int tile = 0; tile < tiles(n_out); ++tile) {
         Vec sum[kTileRows][kVectors];
         for (int r = 0; r < kTileRows; ++r)
-            for (int v = 0; v < kVectors; ++v) sum[r][v] = Vec{};
+            for (int v = 0; v < kVectors; ++v) sum[r][v] = splat(kActivation ? bias[tile * kTileRows + r] : 0.0f);
 
         const float* w = weight + static_cast<long>(tile) * n_in * kTileRows;
         for (int i = 0; i < n_in; ++i, w += kTileRows) {
@@ -29,13 +29,13 @@ static void dense_tiles(const float* weight, const float* bias, int n_in, int n_
                 for (int v = 0; v < kVectors; ++v) sum[r][v] += w[r] * x[v];
         }
 
-        // The bias comes last: a large one (an observed value far from the mean) would cost every partial sum its
-        // digits.
+        // Where the outputs are scored the bias comes last: a large one (an observed value far from the mean) would
+        // cost every partial sum its digits.
         float* y = out + static_cast<long>(tile) * kTileRows * kBlock;
         for (int r = 0; r < kTileRows; ++r)
             for (int v = 0; v < kVectors; ++v) {
-                const Vec s = sum[r][v] + bias[tile * kTileRows + r];
-                store(y + r * kBlock + v * kLanes, kActivation ? max(s, slope * s) : s);
+                const Vec s = sum[r][v];
+                store(y + r * kBlock + v * kLanes, kActivation ? max(s, slope * s) : s + bias[tile * kTileRows + r]);
             }
     }
 }

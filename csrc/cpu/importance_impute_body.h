@@ -22,14 +22,8 @@ namespace VSAE_ISA {
 inline constexpr float kSlack = 8.0f;
 inline constexpr float kLowest = -1e38f;   // stands in for a log-weight that is not finite
 inline constexpr float kNoLevel = -1e30f;  // logit of a padding level
+inline constexpr int kLatentsPerSum = 16;  // terms summed plainly before they join the compensated log-weight
 inline constexpr int kFactorsPerLog = 64;  // (1 + e^-|a|) <= 2, so 2^64 cannot overflow
-
-// A run of outputs in the row's packed output layer.
-struct Segment {
-    const float* weight;
-    const float* bias;
-    int n_out;
-};
 
 class RowImputer {
    public:
@@ -73,7 +67,10 @@ class RowImputer {
     void prepare(long row) {
         constexpr double kHalfLogTwoPi = 0.91893853320467274178;
         row_constant_ = 0;
-        for (int l = 0; l < model_.n_latent; ++l) row_constant_ += std::log(static_cast<double>(scale_[l]));
+        for (int l = 0; l < model_.n_latent; ++l) {
+            const double mean = mean_[l];
+            row_constant_ += std::log(static_cast<double>(scale_[l])) - 0.5 * mean * mean;
+        }
 
         int out = 0;
         for (int a = 0; a < model_.n_attributes; ++a) {
@@ -157,16 +154,24 @@ class RowImputer {
         accumulate_classes(hidden, weight);
     }
 
-    // z = mean + scale * noise; the log-weight starts with (|noise|^2 - |z|^2) / 2.
+    // z = mean + scale * noise; the log-weight starts with (e^2 - z^2) / 2 = e (a e + b) + c for each latent, where
+    // a = (1 - scale^2) / 2 and b = -mean scale; the constants c stand in row_constant_.
     void draw_latents(int block, Sum* log_weight) const {
         const float* noise = batch_.noise + static_cast<long>(block) * model_.n_latent * kBlock;
-        for (int l = 0; l < model_.n_latent; ++l)
-            for (int v = 0; v < kVectors; ++v) {
-                const Vec e = load(noise + l * kBlock + v * kLanes);
-                const Vec z = mean_[l] + scale_[l] * e;
-                store(scratch_.input + l * kBlock + v * kLanes, z);
-                log_weight[v].add(0.5f * (e - z) * (e + z));
+        for (int begin = 0; begin < model_.n_latent; begin += kLatentsPerSum) {
+            const int end = begin + kLatentsPerSum < model_.n_latent ? begin + kLatentsPerSum : model_.n_latent;
+            Vec sum[kVectors] = {};
+            for (int l = begin; l < end; ++l) {
+                const float square = 0.5f - 0.5f * scale_[l] * scale_[l];
+                const float linear = -mean_[l] * scale_[l];
+                for (int v = 0; v < kVectors; ++v) {
+                    const Vec e = load(noise + l * kBlock + v * kLanes);
+                    store(scratch_.input + l * kBlock + v * kLanes, mean_[l] + scale_[l] * e);
+                    sum[v] += e * (square * e + linear);
+                }
             }
+            for (int v = 0; v < kVectors; ++v) log_weight[v].add(sum[v]);
+        }
     }
 
     // Mask decoder, log p(m | z), and pi(z) behind z in the data decoder's input.
@@ -178,23 +183,38 @@ class RowImputer {
             in = out;
         }
         float* pi = scratch_.input + static_cast<long>(model_.n_latent) * kBlock;
-        for (int v = 0; v < kVectors; ++v) {
-            Vec product = splat(1.0f);
-            Vec total = Vec{};
-            for (int a = 0; a < model_.n_attributes; ++a) {
-                const Vec logit = load(in + a * kBlock + v * kLanes);
-                const Vec tail = exp(-abs(logit));
-                const Vec sigmoid = 1.0f / (1.0f + tail);  // of |logit|
-                store(pi + a * kBlock + v * kLanes, logit < 0.0f ? tail * sigmoid : sigmoid);
-                total += min(observed(a) ? logit : -logit, Vec{});
-                product *= 1.0f + tail;
-                if ((a + 1) % kFactorsPerLog == 0) {
-                    total -= log(product);
-                    product = splat(1.0f);
-                }
+        Vec product[kVectors], total[kVectors] = {};
+        for (int v = 0; v < kVectors; ++v) product[v] = splat(1.0f);
+        for (int a = 0; a < model_.n_attributes; ++a) {
+            Vec logit[kVectors], tail[kVectors], factor[kVectors], inverse[kVectors];
+            for (int v = 0; v < kVectors; ++v) {
+                logit[v] = load(in + a * kBlock + v * kLanes);
+                tail[v] = exp_negative(-abs(logit[v]));
+                factor[v] = 1.0f + tail[v];
+                total[v] += min(observed(a) ? logit[v] : -logit[v], Vec{});
+                product[v] *= factor[v];
             }
-            log_weight[v].add(total - log(product));
+            reciprocals(factor, inverse);  // sigmoid(|logit|)
+            for (int v = 0; v < kVectors; ++v)
+                store(pi + a * kBlock + v * kLanes, logit[v] < 0.0f ? tail[v] * inverse[v] : inverse[v]);
+            if ((a + 1) % kFactorsPerLog == 0)
+                for (int v = 0; v < kVectors; ++v) {
+                    total[v] -= log(product[v]);
+                    product[v] = splat(1.0f);
+                }
         }
+        for (int v = 0; v < kVectors; ++v) log_weight[v].add(total[v] - log(product[v]));
+    }
+
+    // One division for three reciprocals of values between 1 and 2: a division costs as much as ten multiplications.
+    static void reciprocals(const Vec* x, Vec* inverse) {
+        static_assert(kVectors == 3);
+        const Vec pair = x[0] * x[1];
+        const Vec all = 1.0f / (pair * x[2]);
+        const Vec of_pair = all * x[2];
+        inverse[0] = of_pair * x[1];
+        inverse[1] = of_pair * x[0];
+        inverse[2] = all * pair;
     }
 
     const float* decode() const {

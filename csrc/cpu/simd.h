@@ -67,14 +67,13 @@ static inline double horizontal_sum(Vec v) {
     return s;
 }
 
-// exp(x) to 1.5 ulp, exactly 0 below -87.3 and saturated above 88. Cody-Waite reduction by ln 2, then a degree 6
-// minimax polynomial (the coefficients of Cephes' expf).
-static inline Vec exp(Vec x) {
+// exp(x) to 1.5 ulp for x in [-87.3, 88]. Cody-Waite reduction by ln 2, then a degree 6 minimax polynomial (the
+// coefficients of Cephes' expf).
+static inline Vec exp_in_range(Vec x) {
     const float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer held in the low mantissa bits
-    const Vec clamped = min(max(x, splat(-87.3f)), splat(88.0f));
-    const Vec shifted = clamped * 1.44269504f + kRound;
+    const Vec shifted = x * 1.44269504f + kRound;
     const Vec n = shifted - kRound;
-    const Vec r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
+    const Vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
     Vec p = splat(1.9875691500e-4f);
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
@@ -82,9 +81,14 @@ static inline Vec exp(Vec x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
-    const IntVec power = (bits(shifted) - 0x4b400000) << 23;
-    return x < -87.3f ? Vec{} : from_bits(bits(p) + power);
+    return from_bits(bits(p) + ((bits(shifted) - 0x4b400000) << 23));
 }
+
+// exp(x) for any x: exactly 0 below -87.3, saturated above 88.
+static inline Vec exp(Vec x) { return x < -87.3f ? Vec{} : exp_in_range(min(max(x, splat(-87.3f)), splat(88.0f))); }
+
+// exp(x) for x <= 0, never below exp(-87.3): for terms that are added to 1.
+static inline Vec exp_negative(Vec x) { return exp_in_range(max(x, splat(-87.3f))); }
 
 // log(x) for normal x >= 1 to 1.5 ulp (the coefficients of Cephes' logf).
 static inline Vec log(Vec x) {

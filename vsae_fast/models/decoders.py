@@ -81,12 +81,13 @@ class Decoders(nn.Module):
         self.context = (
             nn.Linear(config.collective_hidden[-1], config.data_hidden[0], bias=False) if config.skip else None
         )
+        self.register_buffer("column_attribute", layout.column_attribute(torch.device("cpu")), persistent=False)
         self.raw_scale = nn.Parameter(torch.zeros(layout.n_attributes))  # shared by the columns of an attribute
 
     def log_scale(self) -> torch.Tensor:
         """Log standard deviation of each numerical column, shape (D,), never below log(min_scale)."""
         raw = torch.log(self.raw_scale.exp() + self.min_scale)
-        return raw[self.layout.column_attribute(raw.device)]
+        return raw[self.get_buffer("column_attribute")]
 
     def forward(self, z: torch.Tensor, hidden: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Map z (..., L) and the collective hidden vector (N, H) to mask logits (..., M) and outputs (..., D)."""

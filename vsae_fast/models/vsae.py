@@ -10,8 +10,8 @@ from torch import nn
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.decoders import Decoders
 from vsae_fast.models.encoders import AttributiveEncoders, CollectiveEncoder
-from vsae_fast.ops.folded_decoders import FoldedDecoders
 from vsae_fast.ops.elbo import elbo
+from vsae_fast.ops.folded_decoders import FoldedDecoders
 from vsae_fast.ops.importance_impute import Imputation, importance_impute
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.sample_moments import sample_data

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 
 from vsae_fast import _native
-from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.ops.elbo import data_log_likelihood, mask_log_likelihood
+from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.ops.layout import AttributeLayout, Kind, gather_group
 from vsae_fast.ops.registry import Op
 

@@ -33,6 +33,8 @@ class Column:
         Range of an integer type.
     declared : tuple
         Levels that a categorical type lists, whether they occur or not.
+    whole : bool
+        Whether Python objects that were read as numbers are all integers.
     """
 
     name: Hashable
@@ -41,6 +43,7 @@ class Column:
     missing: BoolArray
     bounds: tuple[int, int] | None = None
     declared: tuple[Any, ...] = ()
+    whole: bool = False
 
 
 def is_missing(value: object) -> bool:
@@ -71,8 +74,7 @@ def from_objects(name: Hashable, objects: list[Any], storage: StorageKind = "obj
             )
     if known and all(isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)) for value in known):
         values = np.array([math.nan if gone else float(v) for v, gone in zip(objects, missing, strict=True)])
-        whole = storage == "object" and all(isinstance(value, numbers.Integral) for value in known)
-        return Column(name, "integer" if whole else storage, values, missing)
+        return Column(name, storage, values, missing, whole=all(isinstance(value, numbers.Integral) for value in known))
     values = np.empty(len(objects), dtype=object)
     values[:] = objects
     return Column(name, storage, values, missing)

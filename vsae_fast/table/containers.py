@@ -23,8 +23,18 @@ class Table(Protocol):
     def columns(self) -> list[Column]:
         """Read every column."""
 
-    def completed(self, fills: Sequence[tuple[BoolArray, list[Any]]]) -> Any:
-        """Copy with ``fills[j] = (where, values)`` written into column j; the input is not touched."""
+    def rows(self, start: int, stop: int) -> Table:
+        """View of some rows."""
+
+    def completed(self, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> Any:
+        """Copy with ``fills[j]`` in the missing cells of column j; the input is not touched.
+
+        Parameters
+        ----------
+        missing : numpy.ndarray of bool, shape (N, columns)
+        fills : sequence of numpy.ndarray
+            A value per missing cell of each column, in the order of rows.
+        """
 
     def with_missing(self, hidden: BoolArray) -> Any:
         """Copy with the cells of ``hidden`` (N, columns) missing; the input is not touched."""
@@ -110,13 +120,15 @@ class ArrayTable:
             return [from_objects(name, list(self.array[:, j])) for j, name in enumerate(self.names)]
         return [_numeric_column(name, self.array[:, j]) for j, name in enumerate(self.names)]
 
-    def completed(self, fills: Sequence[tuple[BoolArray, list[Any]]]) -> npt.NDArray[Any]:
+    def rows(self, start: int, stop: int) -> ArrayTable:
+        return ArrayTable(self.array[start:stop])
+
+    def completed(self, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         result: npt.NDArray[Any] = self.array.copy()
-        if result.dtype.kind in "US" and any(where.any() for where, _ in fills):
+        if result.dtype.kind in "US" and missing.any():
             result = result.astype(object)  # a fixed-width text array would cut a longer level short
-        for j, (where, values) in enumerate(fills):
-            if values:
-                result[where, j] = values
+        for j, values in enumerate(fills):
+            result[missing[:, j], j] = values
         return result
 
     def with_missing(self, hidden: BoolArray) -> npt.NDArray[Any]:
@@ -147,14 +159,16 @@ class TensorTable:
     def columns(self) -> list[Column]:
         return [_numeric_column(name, self._array[:, j]) for j, name in enumerate(self.names)]
 
-    def completed(self, fills: Sequence[tuple[BoolArray, list[Any]]]) -> Any:
+    def rows(self, start: int, stop: int) -> TensorTable:
+        return TensorTable(self.tensor[start:stop])
+
+    def completed(self, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> Any:
         import torch
 
         result = self.tensor.detach().clone()
-        for j, (where, values) in enumerate(fills):
-            if values:
-                rows = torch.from_numpy(np.flatnonzero(where)).to(result.device)
-                result[rows, j] = torch.tensor(values, dtype=result.dtype, device=result.device)
+        for j, values in enumerate(fills):
+            rows = torch.from_numpy(np.flatnonzero(missing[:, j])).to(result.device)
+            result[rows, j] = torch.from_numpy(values).to(result)
         return result
 
     def with_missing(self, hidden: BoolArray) -> Any:
@@ -216,22 +230,25 @@ class FrameTable:
             raise ValueError(f"Complex data not supported: column {name!r}; split it into real columns")
         raise ValueError(f"column {name!r} has type {dtype}, which cannot be imputed; convert or drop it")
 
-    def completed(self, fills: Sequence[tuple[BoolArray, list[Any]]]) -> Any:
+    def rows(self, start: int, stop: int) -> FrameTable:
+        return FrameTable(self.frame[start:stop].to_native())
+
+    def completed(self, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> Any:
         changed = []
-        for name, (where, values) in zip(self.names, fills, strict=True):
-            if not values:
+        backend = self.frame.implementation
+        for j, (name, values) in enumerate(zip(self.names, fills, strict=True)):
+            if not len(values):
                 continue
             series = self._series(name)
-            rows = np.flatnonzero(where).tolist()
             if len(values) == len(series):  # no observed cell: an untyped or level-less column takes its fill's type
-                whole = nw.new_series(str(name), values, backend=self.frame.implementation)
+                whole = nw.new_series(str(name), values.tolist(), backend=backend)
                 if series.dtype == nw.Unknown or not _can_hold(series, values):
                     changed.append(whole)
                     continue
             # pandas takes text and levels as they are; numbers must have the column's own width everywhere.
-            plain = self.frame.implementation.is_pandas_like() and not series.dtype.is_numeric()
-            typed = nw.new_series(str(name), values, None if plain else series.dtype, backend=self.frame.implementation)
-            changed.append(series.scatter(rows, typed))
+            plain = backend.is_pandas_like() and not series.dtype.is_numeric()
+            typed = nw.new_series(str(name), values.tolist(), None if plain else series.dtype, backend=backend)
+            changed.append(series.scatter(np.flatnonzero(missing[:, j]).tolist(), typed))
         if not changed:
             return self.frame.clone().to_native()
         return self.frame.with_columns(*changed).to_native()
@@ -259,10 +276,10 @@ def _masked(objects: list[Any], missing: BoolArray) -> list[Any]:
     return [None if gone else value for value, gone in zip(objects, missing, strict=True)]
 
 
-def _can_hold(series: nw.Series[Any], values: list[Any]) -> bool:
+def _can_hold(series: nw.Series[Any], values: npt.NDArray[Any]) -> bool:
     if not isinstance(series.dtype, (nw.Categorical, nw.Enum)):
         return True
-    return set(values) <= set(series.cat.get_categories().to_list())
+    return set(values.tolist()) <= set(series.cat.get_categories().to_list())
 
 
 def integer_bounds(dtype: nw.dtypes.DType) -> tuple[int, int]:

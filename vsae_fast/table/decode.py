@@ -11,56 +11,65 @@ from vsae_fast.table.column import BoolArray, Column
 from vsae_fast.table.encode import Float32Array
 from vsae_fast.table.schema import ColumnSchema, Schema
 
+INT64 = (-(2**63), 2**63 - 1)
 
-def decode(
-    schema: Schema, columns: list[Column], observed: BoolArray, expected: Float32Array
-) -> list[tuple[BoolArray, list[Any]]]:
-    """Values for the unobserved cells of every column.
+
+def decode(schema: Schema, columns: list[Column], missing: BoolArray, expected: Float32Array) -> list[npt.NDArray[Any]]:
+    """Values for the missing cells of every column.
 
     Parameters
     ----------
     schema : Schema
     columns : list of Column
         Of the table that is completed: their storage decides what a value looks like.
-    observed : numpy.ndarray of bool, shape (N, columns)
+    missing : numpy.ndarray of bool, shape (N, columns)
     expected : numpy.ndarray of float32, shape (N, D)
         Standardised means and class probabilities.
 
     Returns
     -------
-    list of (where, values)
-        One pair per column of the table: the cells to fill and one value for each.
+    list of numpy.ndarray
+        One array per column of the table, a value for each of its missing cells in the order of rows: float64, int64,
+        uint64, bool or objects.
     """
     fills = []
     start = 0
     for j, description in enumerate(schema.columns):
-        where = ~observed[:, j]
+        where = missing[:, j]
+        values: npt.NDArray[Any]
         if description.role != "modelled":
-            fill = _as_stored(columns[j], description, np.array([description.fill], dtype=object))[0]
-            fills.append((where, [fill] * int(where.sum())))
+            values = np.empty(int(where.sum()), dtype=object if isinstance(description.fill, (str, bytes)) else None)
+            values[:] = description.fill
+            fills.append(_as_stored(columns[j], description, values))
             continue
         block = expected[where, start : start + description.width]
         start += description.width
         if description.attribute_kind == "numerical":
-            values: npt.NDArray[Any] = block[:, 0].astype(np.float64) * description.std + description.mean
+            values = block[:, 0].astype(np.float64) * description.std + description.mean
         else:
             levels = np.empty(description.width, dtype=object)
             levels[:] = description.levels
             values = levels[block.argmax(axis=1)]
-        fills.append((where, _as_stored(columns[j], description, values)))
+        fills.append(_as_stored(columns[j], description, values))
     return fills
 
 
-def _as_stored(column: Column, description: ColumnSchema, values: npt.NDArray[Any]) -> list[Any]:
-    if column.values.dtype == object or description.kind == "categorical":
-        if description.kind == "boolean":
-            return [bool(v) for v in values]
-        if column.storage == "integer":
-            return [int(v) for v in values]
-        return list(values.tolist())
-    if column.storage == "boolean":
-        return [bool(v) for v in values]
-    if column.storage == "integer" or description.kind == "integer":
-        low, high = column.bounds or (-(2**63), 2**63 - 1)
-        return [min(max(round(float(v)), low), high) for v in values]
-    return [float(v) for v in values]
+def _as_stored(column: Column, description: ColumnSchema, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Values as the container's type holds them; where it holds anything, the kind that was found at fit decides."""
+    if column.storage == "boolean" or (column.storage != "float" and description.kind == "boolean"):
+        return values.astype(bool)
+    if column.storage == "integer":
+        return _rounded(values.astype(np.float64), column.bounds or INT64)
+    if description.kind == "categorical":
+        return values.astype(np.float64) if column.storage == "float" else values
+    if description.kind == "integer":
+        return _rounded(values.astype(np.float64), INT64)
+    return values.astype(np.float64)
+
+
+def _rounded(values: npt.NDArray[np.float64], bounds: tuple[int, int]) -> npt.NDArray[Any]:
+    """Nearest integers, held inside the bounds of the column's type."""
+    low, high = bounds
+    below = np.nextafter(float(high) + 1, 0)  # a double below 2^63 or 2^64, which themselves would wrap round
+    clipped = np.clip(np.rint(values), float(low), below)
+    return clipped.astype(np.uint64 if high > 2**63 - 1 else np.int64)

@@ -12,26 +12,49 @@ import numpy.typing as npt
 from vsae_fast.table.column import BoolArray, Column, FloatArray
 from vsae_fast.table.containers import Table
 
+CHECKED_ROWS = 65_536
 
-def observed_cells(table: Table, columns: list[Column], mask: Any | None) -> BoolArray:
+
+def observed_cells(table: Table, mask: Any | None) -> BoolArray:
     """Which cells are observed, shape (N, columns): the mask where it is given, and never a missing value.
+
+    Reads a chunk of rows at a time.
 
     Raises
     ------
     ValueError
-        A mask of the wrong shape, of anything but 0 and 1, or one that marks missing values as observed.
+        A mask of the wrong shape, of anything but 0 and 1, or one that marks missing values as observed; infinite
+        observed values.
     """
-    present = ~np.stack([column.missing for column in columns], axis=1)
-    if mask is None:
-        return present
-    observed = read_mask(table, mask)
-    contradicted = int((observed & ~present).sum())
+    observed = np.empty(table.shape, dtype=bool) if mask is None else read_mask(table, mask)
+    contradicted = 0
+    infinite: dict[str, None] = {}
+    for start in range(0, table.shape[0], CHECKED_ROWS):
+        columns = table.rows(start, start + CHECKED_ROWS).columns()
+        present = ~np.stack([column.missing for column in columns], axis=1)
+        part = observed[start : start + CHECKED_ROWS]
+        if mask is None:
+            part[:] = present
+        else:
+            contradicted += int((part & ~present).sum())
+        infinite |= dict.fromkeys(infinite_columns(columns, part & present))
     if contradicted:
         raise ValueError(
             f"mask marks {contradicted} missing cell(s) of X as observed; 1 means observed, so the mask may be "
             "inverted (pass 1 - mask)"
         )
+    if infinite:
+        raise ValueError(f"X contains infinity in column(s) {', '.join(infinite)}; replace it by a number or by NaN")
     return observed
+
+
+def infinite_columns(columns: list[Column], observed: BoolArray) -> list[str]:
+    """Names of the columns whose observed cells hold an infinity."""
+    return [
+        str(column.name)
+        for j, column in enumerate(columns)
+        if column.values.dtype != object and np.isinf(column.values[observed[:, j]]).any()
+    ]
 
 
 def read_mask(table: Table, mask: Any) -> BoolArray:

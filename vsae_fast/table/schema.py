@@ -145,24 +145,12 @@ def detect_schema(columns: list[Column], observed: BoolArray, override: Mapping[
     Raises
     ------
     ValueError
-        Infinite observed values, or an override that does not fit.
+        An override that does not fit.
     """
     overrides = resolve_overrides([column.name for column in columns], override)
-    check_finite(columns, observed)
     schema = Schema(tuple(_detect(column, observed[:, j], overrides.get(j)) for j, column in enumerate(columns)))
     _warn_unmodelled(schema)
     return schema
-
-
-def check_finite(columns: list[Column], observed: BoolArray) -> None:
-    """Raise ValueError naming the columns whose observed cells hold an infinity."""
-    infinite = [
-        str(column.name)
-        for j, column in enumerate(columns)
-        if column.values.dtype != object and np.isinf(column.values[observed[:, j]]).any()
-    ]
-    if infinite:
-        raise ValueError(f"X contains infinity in column(s) {', '.join(infinite)}; replace it by a number or by NaN")
 
 
 def _detect(column: Column, observed: BoolArray, override: ColumnKind | None) -> ColumnSchema:
@@ -181,6 +169,8 @@ def _detect(column: Column, observed: BoolArray, override: ColumnKind | None) ->
             return ColumnSchema(role="identifier", fill=float(np.median(known)), **common)
         return ColumnSchema(mean=mean, std=std, **common)
     levels, counts = _count_levels(known)
+    if column.whole:
+        levels = tuple(int(level) for level in levels)
     if kind == "boolean" and len(levels) > 2:
         raise ValueError(f"schema makes column {column.name!r} boolean, but it holds {len(levels)} values")
     mode = levels[int(np.argmax(counts))]
@@ -206,7 +196,7 @@ def detect_kind(column: Column, known: Any) -> ColumnKind:
         return "categorical"
     if len(known) and set(np.unique(known)) == {0.0, 1.0}:
         return "boolean"
-    if column.storage == "integer":
+    if column.storage == "integer" or (column.storage == "object" and column.whole):
         return "integer"
     return "numerical"
 

@@ -1,0 +1,32 @@
+"""Plain eager PyTorch twins of the ops: what a user would write from the paper, nothing folded, nothing fused."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional
+
+from vsae_fast.models.vsae import VSAE
+from vsae_fast.ops.importance_impute import Imputation
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+@torch.no_grad()
+def importance_impute(
+    model: VSAE, mean: torch.Tensor, scale: torch.Tensor, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor
+) -> Imputation:
+    """Importance-sampled imputation of an all-numerical model: batch norms and every Linear run as they are."""
+    z = mean + scale * noise.unsqueeze(1)  # [K, N, L]
+    mask_logits, output = model.decode(z)
+    log_scale = model.decoders.log_scale()
+    log_likelihood = -0.5 * ((x - output) / log_scale.exp()) ** 2 - log_scale - HALF_LOG_TWO_PI
+    log_mask = -functional.binary_cross_entropy_with_logits(mask_logits, mask.expand_as(mask_logits), reduction="none")
+    log_prior = -0.5 * z**2
+    log_proposal = -0.5 * noise.unsqueeze(1) ** 2 - scale.log()
+    log_weight = (log_likelihood * mask).sum(-1) + log_mask.sum(-1) + (log_prior - log_proposal).sum(-1)
+    weight = torch.softmax(log_weight, 0)
+    imputed = torch.where(mask > 0, x, (weight.unsqueeze(-1) * output).sum(0))
+    evidence = torch.logsumexp(log_weight, 0) - math.log(noise.shape[0])
+    return Imputation(imputed, evidence.double(), 1 / (weight.double() ** 2).sum(0))
