@@ -43,7 +43,7 @@ def _checks():
         yield pytest.param(estimator, check, id=name)
 
 
-@pytest.mark.parametrize(("estimator", "check"), _checks())
+@pytest.mark.parametrize(("estimator", "check"), list(_checks()))
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
