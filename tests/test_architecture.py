@@ -90,7 +90,12 @@ def test_nothing_outside_the_package_is_imported_by_it():
 
 # ---- C++ ------------------------------------------------------------------------------------------------------------
 
-ALLOWED_INCLUDES = {"core": {"core"}, "cpu": {"core", "cpu"}, "cuda": {"core", "cuda"}, "bindings": {"core", "cpu"}}
+ALLOWED_INCLUDES = {
+    "core": {"core"},
+    "cpu": {"core", "cpu"},
+    "cuda": {"core", "cuda"},
+    "bindings": {"core", "cpu", "bindings"},
+}
 
 
 def includes_of(path):
@@ -133,4 +138,4 @@ def test_every_op_has_its_reference_and_its_test(op):
 def test_kernels_carry_the_name_of_their_op(folder):
     for path in (ROOT / folder).glob("*_kernel.*"):
         op = path.stem.removesuffix("_kernel")
-        assert op in OPS or op == "fma_peak", path
+        assert op in [*OPS, "training_step", "fma_peak"], path

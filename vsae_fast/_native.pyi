@@ -1,4 +1,6 @@
-"""Types of the C++ extension (csrc/bindings/module.cpp)."""
+"""Types of the C++ extension (csrc/bindings)."""
+
+from typing import Protocol
 
 class Layer:
     def __init__(self, weight: int, bias: int, n_in: int, n_out: int, activation: bool) -> None: ...
@@ -31,3 +33,46 @@ def importance_impute(arguments: ImportanceImputeArguments, n_threads: int, leve
 def cpu_levels() -> list[str]: ...
 def cpu_level() -> str: ...
 def fma_peak(n_threads: int, seconds: float = 0.2, level: str = "") -> float: ...
+
+class Fill(Protocol):
+    def __call__(self, seed: int, number: int, address: int, floats: int) -> None: ...
+
+fill_uniform: Fill
+fill_normal: Fill
+
+class AttributeGroup:
+    def __init__(self, kind: int, width: int, attributes: list[int]) -> None: ...
+
+class NetworkShape:
+    attribute_start: list[int]
+    attribute_kind: list[int]
+    groups: list[AttributeGroup]
+    latent_per_attribute: int
+    numerical_hidden: list[int]
+    categorical_hidden: list[int]
+    collective_hidden: list[int]
+    mask_hidden: list[int]
+    data_hidden: list[int]
+    linear_tail: bool
+    skip: bool
+    noise_fill: bool
+    min_scale: float
+    negative_slope: float
+
+class ObjectiveSettings:
+    n_samples: int
+    visible_weight: float
+    hidden_low: float
+    hidden_high: float
+    n_unobserved_samples: int
+    n_validation_draws: int
+
+class Trainer:
+    def __init__(self, shape: NetworkShape, objective: ObjectiveSettings, max_rows: int, seed: int) -> None: ...
+    def import_parameters(self, addresses: list[int]) -> None: ...
+    def export_parameters(self, addresses: list[int]) -> None: ...
+    def step(
+        self, x: int, mask: int, index: int, n: int, second_phase: bool, learning_rate: float, weight_decay: float,
+        clip_norm: float, n_threads: int,
+    ) -> float: ...
+    def score(self, x: int, mask: int, n: int, seed: int, score: int) -> None: ...

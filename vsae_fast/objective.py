@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from vsae_fast.models.vsae import VSAE
+from vsae_fast.ops.draws import Draws
 from vsae_fast.ops.elbo import (
     data_log_likelihood,
     importance_weighted_bound,
@@ -23,16 +24,16 @@ class Objective(Protocol):
     """A training loss and a validation score over encoded rows; ``mask`` is 1 where observed."""
 
     def loss(
-        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, generator: torch.Generator
+        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws
     ) -> torch.Tensor:
         """Mean negative bound of a batch, a scalar to descend."""
 
-    def score(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Validation score of each row, higher is better, comparable between epochs for one generator seed."""
+    def score(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """Validation score of each row, higher is better, comparable between epochs for the same draws."""
 
 
-def _randn(shape: tuple[int, ...], like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+def _fill_noise(model: VSAE, x: torch.Tensor, draws: Draws) -> torch.Tensor | None:
+    return draws.normal(tuple(x.shape), x) if model.config.fill == "noise" else None
 
 
 @contextmanager
@@ -68,14 +69,14 @@ class TwoPhase:
     n_validation_samples: int = 8
 
     def loss(
-        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, generator: torch.Generator
+        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws
     ) -> torch.Tensor:
         target, variance, weight = x, None, mask
         if epoch >= self.warmup_epochs:
-            target, variance = self.expected_target(model, x, mask, generator)
+            target, variance = self.expected_target(model, x, mask, draws)
             weight = torch.ones_like(mask)
-        fill = _randn(tuple(x.shape), x, generator)
-        latent = _randn((x.shape[0], model.n_latent), x, generator)
+        fill = _fill_noise(model, x, draws)
+        latent = draws.normal((x.shape[0], model.n_latent), x)
         bound = model.elbo(
             x,
             mask,
@@ -89,27 +90,27 @@ class TwoPhase:
 
     @torch.no_grad()
     def expected_target(
-        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, generator: torch.Generator
+        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, draws: Draws
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Observed values and the moments of sampled ``x_u``: target and variance, each (N, D)."""
         with evaluation_mode(model):
-            proposal = model.encode(x, mask, _randn(tuple(x.shape), x, generator))
+            proposal = model.encode(x, mask, _fill_noise(model, x, draws))
             moment, variance = sample_moments(
                 proposal.mean,
                 proposal.scale,
                 model.folded(),
                 n_samples=self.n_unobserved_samples,
-                generator=generator,
+                draws=draws,
                 context=model.decoders.fold_context(proposal.hidden),
             )
         observed = model.layout.expand(mask) > 0
         return torch.where(observed, x, moment), torch.where(observed, 0.0, variance)
 
-    def score(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def score(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, draws: Draws) -> torch.Tensor:
         total = x.new_zeros(x.shape[0])
         for _ in range(self.n_validation_samples):
-            fill = _randn(tuple(x.shape), x, generator)
-            latent = _randn((x.shape[0], model.n_latent), x, generator)
+            fill = _fill_noise(model, x, draws)
+            latent = draws.normal((x.shape[0], model.n_latent), x)
             total += model.elbo(x, mask, latent_noise=latent, fill_noise=fill)
         return total / self.n_validation_samples
 
@@ -138,11 +139,11 @@ class HideAndScore:
     hidden_share: tuple[float, float] = (0.1, 0.8)
     n_validation_patterns: int = 4
 
-    def hide(self, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def hide(self, mask: torch.Tensor, draws: Draws) -> torch.Tensor:
         """Draw which observed cells stay visible, shape (N, M)."""
         low, high = self.hidden_share
-        draw = torch.rand(mask.shape[0], 1, generator=generator, dtype=mask.dtype, device=mask.device)
-        uniform = torch.rand(mask.shape, generator=generator, dtype=mask.dtype, device=mask.device)
+        draw = draws.uniform((mask.shape[0], 1), mask)
+        uniform = draws.uniform(tuple(mask.shape), mask)
         return mask * (uniform >= low + (high - low) * draw)
 
     def bound(
@@ -152,11 +153,11 @@ class HideAndScore:
         mask: torch.Tensor,
         visible: torch.Tensor,
         weight: torch.Tensor,
-        generator: torch.Generator,
+        draws: Draws,
     ) -> torch.Tensor:
         """Importance-weighted bound of each row with a weight per attribute, shape (N,)."""
-        proposal = model.encode(x, visible, _randn(tuple(x.shape), x, generator))
-        noise = _randn((self.n_samples, *proposal.mean.shape), x, generator)
+        proposal = model.encode(x, visible, _fill_noise(model, x, draws))
+        noise = draws.normal((self.n_samples, *proposal.mean.shape), x)
         z = proposal.sample(noise)  # [K, N, L]
         mask_logits, output = model.decode(z, proposal.hidden)
         likelihood = data_log_likelihood(output, model.decoders.log_scale(), x, model.layout)  # [K, N, M]
@@ -168,16 +169,16 @@ class HideAndScore:
         return importance_weighted_bound(log_weight)
 
     def loss(
-        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, generator: torch.Generator
+        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws
     ) -> torch.Tensor:
-        visible = self.hide(mask, generator)
+        visible = self.hide(mask, draws)
         weight = mask - (1 - self.visible_weight) * visible
-        return -self.bound(model, x, mask, visible, weight, generator).mean() / model.layout.n_attributes
+        return -self.bound(model, x, mask, visible, weight, draws).mean() / model.layout.n_attributes
 
-    def score(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def score(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, draws: Draws) -> torch.Tensor:
         total = x.new_zeros(x.shape[0])
         for _ in range(self.n_validation_patterns):
-            visible = self.hide(mask, generator)
+            visible = self.hide(mask, draws)
             weight = mask - (1 - self.visible_weight) * visible
-            total += self.bound(model, x, mask, visible, weight, generator)
+            total += self.bound(model, x, mask, visible, weight, draws)
         return total / self.n_validation_patterns

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/training.h"
 #include "cpu/cpu_level.h"
 #include "cpu/fma_peak.h"
 #include "cpu/importance_impute.h"
@@ -136,6 +137,8 @@ PYBIND11_MODULE(_native, module) {
         .def_readwrite("n_latent", &ImportanceImputeArguments::n_latent)
         .def_readwrite("negative_slope", &ImportanceImputeArguments::negative_slope)
         .def_readwrite("visible_weight", &ImportanceImputeArguments::visible_weight);
+
+    vsae::bind_training(module);
 
     module.def("importance_impute", &importance_impute, py::arg("arguments"), py::arg("n_threads"),
                py::arg("level") = "");

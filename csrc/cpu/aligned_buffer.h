@@ -1,4 +1,4 @@
-// Uninitialised floats on a 64-byte boundary.
+// Floats on a 64-byte boundary, uninitialised unless made by zeros().
 #pragma once
 
 #include <algorithm>
@@ -17,6 +17,13 @@ class AlignedBuffer {
     AlignedBuffer& operator=(AlignedBuffer&&) = delete;
 
     float* data() { return data_; }
+    const float* data() const { return data_; }
+
+    static AlignedBuffer zeros(long floats) {
+        AlignedBuffer buffer(floats);
+        std::fill_n(buffer.data(), std::max(floats, 1L), 0.0f);
+        return buffer;
+    }
 
    private:
     static constexpr std::align_val_t kAlignment{64};

@@ -21,6 +21,14 @@ static inline Vec load(const float* p) {
 
 static inline void store(float* p, Vec v) { std::memcpy(__builtin_assume_aligned(p, sizeof(Vec)), &v, sizeof(Vec)); }
 
+static inline Vec load_unaligned(const float* p) {
+    Vec v;
+    std::memcpy(&v, p, sizeof(Vec));
+    return v;
+}
+
+static inline void store_unaligned(float* p, Vec v) { std::memcpy(p, &v, sizeof(Vec)); }
+
 static inline Vec splat(float x) { return Vec{} + x; }
 
 static inline IntVec bits(Vec v) {
@@ -38,6 +46,14 @@ static inline Vec from_bits(IntVec i) {
 static inline Vec max(Vec a, Vec b) { return a > b ? a : b; }  // b where a is NaN
 static inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
 static inline Vec abs(Vec a) { return from_bits(bits(a) & 0x7fffffff); }
+
+static inline Vec square_root(Vec v) {
+    Vec r;
+    for (int i = 0; i < kLanes; ++i) r[i] = __builtin_sqrtf(v[i]);  // one instruction, -fno-math-errno given
+    return r;
+}
+
+static inline Vec reciprocal_square_root(Vec v) { return 1.0f / square_root(v); }
 
 // A sum that keeps what rounding drops (Kahan). Log-weights reach hundreds while weights depend on their difference, so
 // plain summation would cost the result the digits that eager PyTorch keeps with its pairwise sums.

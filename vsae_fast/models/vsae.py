@@ -10,6 +10,7 @@ from torch import nn
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.decoders import Decoders
 from vsae_fast.models.encoders import AttributiveEncoders, CollectiveEncoder
+from vsae_fast.ops.draws import TorchDraws
 from vsae_fast.ops.elbo import elbo
 from vsae_fast.ops.folded_decoders import FoldedDecoders
 from vsae_fast.ops.importance_impute import Imputation, importance_impute
@@ -249,7 +250,7 @@ class VSAE(nn.Module):
         empty = torch.zeros(1, self.layout.n_columns, dtype=dtype, device=device)
         hidden = self.encode(empty, torch.zeros(1, self.layout.n_attributes, dtype=dtype, device=device)).hidden
         mask_logits, output = self.decode(z, hidden)
-        x = sample_data(output, self.folded(), generator)
+        x = sample_data(output, self.folded(), TorchDraws(generator))
         uniform = torch.rand(mask_logits.shape, generator=generator, dtype=dtype, device=device)
         return x, (uniform < mask_logits.sigmoid()).to(parameter.dtype)
 

@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import torch
 
+from vsae_fast.ops.draws import Draws
 from vsae_fast.ops.folded_decoders import FoldedDecoders
 from vsae_fast.ops.layout import gather_group
 
-BLOCK = 10  # samples decoded at once
+BLOCK = 10  # samples decoded at once; csrc/cpu/network_sampling.cpp draws in the same blocks
 
 
-def sample_data(output: torch.Tensor, decoders: FoldedDecoders, generator: torch.Generator) -> torch.Tensor:
+def sample_data(output: torch.Tensor, decoders: FoldedDecoders, draws: Draws) -> torch.Tensor:
     """Draw x from p(x | z) for decoder outputs (..., D): Gaussian values and one-hot levels."""
     x = torch.zeros_like(output)
+    kinds = decoders.layout.kinds
+    normal = draws.normal(tuple(output.shape), output) if "numerical" in kinds else None
+    uniform = draws.uniform(tuple(output.shape), output) if "categorical" in kinds else None
     for group in decoders.layout.groups(output.device):
-        if group.kind == "numerical":
+        if normal is not None and group.kind == "numerical":
             mean = gather_group(output, group, 0.0)
             scale = gather_group(decoders.log_scale, group, 0.0).exp()
-            noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
-            values = mean + scale * noise
-        else:
+            values = mean + scale * gather_group(normal, group, 0.0)
+        elif uniform is not None:
             logits = gather_group(output, group, -torch.inf)
-            uniform = torch.rand(logits.shape, generator=generator, dtype=logits.dtype, device=logits.device)
-            gumbel = -torch.log(-torch.log(uniform.clamp(min=torch.finfo(logits.dtype).tiny)))
+            tiny = torch.finfo(torch.float32).tiny
+            gumbel = -torch.log(-torch.log(gather_group(uniform, group, 0.5).clamp(min=tiny)))
             values = torch.nn.functional.one_hot((logits + gumbel).argmax(-1), group.width).to(output.dtype)
         real = group.columns < decoders.layout.n_columns
         x[..., group.columns[real]] = values[..., real]
@@ -40,7 +43,7 @@ def sample_moments(
     decoders: FoldedDecoders,
     *,
     n_samples: int,
-    generator: torch.Generator,
+    draws: Draws,
     context: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw samples of x from the current model and return their first two moments.
@@ -53,7 +56,7 @@ def sample_moments(
         In evaluation mode; no gradient reaches them.
     n_samples : int
         ``S``, 100 in the paper.
-    generator : torch.Generator
+    draws : Draws
     context : torch.Tensor, shape (N, C), optional
         Added to the data decoder's first layer.
 
@@ -69,9 +72,9 @@ def sample_moments(
     square = torch.zeros_like(total)
     for begin in range(0, n_samples, BLOCK):
         count = min(BLOCK, n_samples - begin)
-        noise = torch.randn(count, *mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+        noise = draws.normal((count, *mean.shape), mean)
         _, output = decoders.decode(mean + scale * noise, context)
-        x = sample_data(output, decoders, generator)  # [S', N, D]
+        x = sample_data(output, decoders, draws)  # [S', N, D]
         total += x.sum(0)
         square += (x**2).sum(0)
     moment = total / n_samples

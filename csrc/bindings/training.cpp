@@ -1,0 +1,107 @@
+// The trainer and its random streams; vsae_fast/native_training.py owns the tensors behind the addresses.
+#include "bindings/training.h"
+
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cpu/cpu_level.h"
+#include "cpu/trainer.h"
+#include "cpu/training_kernels.h"
+
+namespace py = pybind11;
+
+namespace vsae {
+
+namespace {
+
+template <class T>
+std::vector<T*> pointers(const std::vector<std::uintptr_t>& addresses) {
+    std::vector<T*> result;
+    for (const std::uintptr_t address : addresses) result.push_back(reinterpret_cast<T*>(address));
+    return result;
+}
+
+Rows rows_at(std::uintptr_t x, std::uintptr_t mask, std::uintptr_t index, int n) {
+    return {reinterpret_cast<const float*>(x), reinterpret_cast<const float*>(mask),
+            reinterpret_cast<const std::int64_t*>(index), n};
+}
+
+}  // namespace
+
+void bind_training(py::module_& module) {
+    py::class_<AttributeGroup>(module, "AttributeGroup")
+        .def(py::init<int, int, std::vector<int>>(), py::arg("kind"), py::arg("width"), py::arg("attributes"));
+
+    py::class_<NetworkShape>(module, "NetworkShape")
+        .def(py::init<>())
+        .def_readwrite("attribute_start", &NetworkShape::attribute_start)
+        .def_readwrite("attribute_kind", &NetworkShape::attribute_kind)
+        .def_readwrite("groups", &NetworkShape::groups)
+        .def_readwrite("latent_per_attribute", &NetworkShape::latent_per_attribute)
+        .def_readwrite("numerical_hidden", &NetworkShape::numerical_hidden)
+        .def_readwrite("categorical_hidden", &NetworkShape::categorical_hidden)
+        .def_readwrite("collective_hidden", &NetworkShape::collective_hidden)
+        .def_readwrite("mask_hidden", &NetworkShape::mask_hidden)
+        .def_readwrite("data_hidden", &NetworkShape::data_hidden)
+        .def_readwrite("linear_tail", &NetworkShape::linear_tail)
+        .def_readwrite("skip", &NetworkShape::skip)
+        .def_readwrite("noise_fill", &NetworkShape::noise_fill)
+        .def_readwrite("min_scale", &NetworkShape::min_scale)
+        .def_readwrite("negative_slope", &NetworkShape::negative_slope);
+
+    py::class_<ObjectiveSettings>(module, "ObjectiveSettings")
+        .def(py::init<>())
+        .def_readwrite("n_samples", &ObjectiveSettings::n_samples)
+        .def_readwrite("visible_weight", &ObjectiveSettings::visible_weight)
+        .def_readwrite("hidden_low", &ObjectiveSettings::hidden_low)
+        .def_readwrite("hidden_high", &ObjectiveSettings::hidden_high)
+        .def_readwrite("n_unobserved_samples", &ObjectiveSettings::n_unobserved_samples)
+        .def_readwrite("n_validation_draws", &ObjectiveSettings::n_validation_draws);
+
+    py::class_<Trainer>(module, "Trainer")
+        .def(py::init([](const NetworkShape& shape, const ObjectiveSettings& objective, int max_rows,
+                         std::uint64_t seed) { return new Trainer(shape, objective, max_rows, seed, active_level()); }),
+             py::arg("shape"), py::arg("objective"), py::arg("max_rows"), py::arg("seed"))
+        .def("import_parameters",
+             [](Trainer& trainer, const std::vector<std::uintptr_t>& addresses) {
+                 trainer.import_parameters(pointers<const float>(addresses));
+             })
+        .def("export_parameters",
+             [](const Trainer& trainer, const std::vector<std::uintptr_t>& addresses) {
+                 trainer.export_parameters(pointers<float>(addresses));
+             })
+        .def(
+            "step",
+            [](Trainer& trainer, std::uintptr_t x, std::uintptr_t mask, std::uintptr_t index, int n, bool second_phase,
+               float learning_rate, float weight_decay, float clip_norm, int n_threads) {
+                const py::gil_scoped_release release;
+                return trainer.step(rows_at(x, mask, index, n), second_phase, {learning_rate, weight_decay, clip_norm},
+                                    n_threads);
+            },
+            py::arg("x"), py::arg("mask"), py::arg("index"), py::arg("n"), py::arg("second_phase"),
+            py::arg("learning_rate"), py::arg("weight_decay"), py::arg("clip_norm"), py::arg("n_threads"))
+        .def(
+            "score",
+            [](Trainer& trainer, std::uintptr_t x, std::uintptr_t mask, int n, std::uint64_t seed,
+               std::uintptr_t score) {
+                const py::gil_scoped_release release;
+                trainer.score(rows_at(x, mask, 0, n), seed, reinterpret_cast<double*>(score));
+            },
+            py::arg("x"), py::arg("mask"), py::arg("n"), py::arg("seed"), py::arg("score"));
+
+    const auto filler = [](auto member) {
+        return [member](std::uint64_t seed, std::uint64_t number, std::uintptr_t out, long floats) {
+            const TrainingKernels& kernels = training_kernels_for(active_level());
+            (kernels.*member)(seed, number, reinterpret_cast<float*>(out), floats);
+        };
+    };
+    module.def("fill_uniform", filler(&TrainingKernels::fill_uniform), py::arg("seed"), py::arg("number"),
+               py::arg("address"), py::arg("floats"));
+    module.def("fill_normal", filler(&TrainingKernels::fill_normal), py::arg("seed"), py::arg("number"),
+               py::arg("address"), py::arg("floats"));
+}
+
+}  // namespace vsae

@@ -1,0 +1,96 @@
+// A trained stack of layers in evaluation mode: batch norm folded into the first layer, linear neighbours multiplied
+// out.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "cpu/mlp.h"
+
+namespace vsae {
+
+class FoldedMlp {
+   public:
+    FoldedMlp(const TrainingKernels& kernels, ParameterStore& store, const Mlp& mlp, float slope)
+        : kernels_(kernels), slope_(slope) {
+        for (const LayerState& layer : mlp.layers()) {
+            const int stride = row_stride(layer.shape.n_out);
+            AlignedBuffer weight = AlignedBuffer::zeros(static_cast<long>(layer.shape.n_in) * stride),
+                          bias = AlignedBuffer::zeros(stride);
+            const float* w = store.value(layer.parameters.weight);
+            const float* b = store.value(layer.parameters.bias);
+            for (int o = 0; o < layer.shape.n_out; ++o) {
+                float factor = 1, shift = 0;
+                if (layer.shape.norm) {
+                    const LayerParameters& p = layer.parameters;
+                    factor = store.value(p.gamma)[o] / std::sqrt(store.fixed(p.running_var)[o] + 1e-5f);
+                    shift = store.value(p.beta)[o] - store.fixed(p.running_mean)[o] * factor;
+                    factors_.push_back(factor);
+                }
+                for (int i = 0; i < layer.shape.n_in; ++i)
+                    weight.data()[static_cast<long>(i) * stride + o] = factor * w[static_cast<long>(i) * stride + o];
+                bias.data()[o] = factor * b[o] + shift;
+            }
+            const bool active = layer.shape.norm || layer.shape.activation;
+            if (!layers_.empty() && !layers_.back().active) {
+                Folded before = std::move(layers_.back());
+                layers_.pop_back();
+                AlignedBuffer merged = AlignedBuffer::zeros(static_cast<long>(before.n_in) * stride),
+                              merged_bias = AlignedBuffer::zeros(stride);
+                const int inner = row_stride(before.n_out), columns = whole_lines(layer.shape.n_out);
+                kernels_.product({before.weight.data(), inner, 1, weight.data(), stride, nullptr, merged.data(), stride,
+                                  before.n_in, columns, before.n_out, false});
+                kernels_.product({before.bias.data(), inner, 1, weight.data(), stride, bias.data(), merged_bias.data(),
+                                  stride, 1, columns, before.n_out, false});
+                layers_.push_back({before.n_in, layer.shape.n_out, active, std::move(merged), std::move(merged_bias)});
+            } else {
+                layers_.push_back({layer.shape.n_in, layer.shape.n_out, active, std::move(weight), std::move(bias)});
+            }
+        }
+    }
+
+    // Factor of the first layer's outputs, which a context has to be multiplied by.
+    const std::vector<float>& factors() const { return factors_; }
+
+    int scratch_stride() const {
+        int widest = 0;
+        for (const Folded& layer : layers_) widest = std::max(widest, row_stride(layer.n_out));
+        return widest;
+    }
+
+    // Runs on two scratch buffers and returns where the output stands.
+    Matrix run(Matrix in, int rows, float* even, float* odd, const Matrix* context, int context_rows) const {
+        Matrix x = in;
+        for (std::size_t i = 0; i < layers_.size(); ++i) {
+            const Folded& layer = layers_[i];
+            const int stride = row_stride(layer.n_out), columns = whole_lines(layer.n_out);
+            float* out = i % 2 ? odd : even;
+            const bool adds = i == 0 && context;
+            if (adds)
+                for (long r = 0; r < rows; ++r)
+                    for (int c = 0; c < columns; ++c)
+                        out[r * stride + c] =
+                            context->data[r % context_rows * context->stride + c] + layer.bias.data()[c];
+            kernels_.product({x.data, x.stride, 1, layer.weight.data(), stride, layer.bias.data(), out, stride, rows,
+                              columns, layer.n_in, adds});
+            if (layer.active) kernels_.activate(out, static_cast<long>(rows) * stride, slope_);
+            x = {out, stride};
+        }
+        return x;
+    }
+
+   private:
+    struct Folded {
+        int n_in, n_out;
+        bool active;
+        AlignedBuffer weight, bias;
+    };
+    const TrainingKernels& kernels_;
+    float slope_;
+    std::vector<Folded> layers_;
+    std::vector<float> factors_;
+};
+
+}  // namespace vsae

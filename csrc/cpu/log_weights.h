@@ -1,0 +1,117 @@
+// Likelihoods of data and mask, importance weights, and their gradients with respect to the decoders' outputs.
+#pragma once
+
+#include "core/importance_impute.h"
+#include "core/training_step.h"
+#include "cpu/simd.h"
+
+namespace vsae {
+namespace VSAE_ISA {
+
+static inline Vec score_columns(const LogWeights& w, long row, long sample_row) {
+    constexpr float kHalfLogTwoPi = 0.91893853320467274178f;
+    Vec total{};
+    for (int c = 0; c < whole_lines(w.n_columns); c += kLanes) {
+        const long at = row * w.column_stride + c;
+        const long out = sample_row * w.column_stride + c;
+        const Vec weight = load(w.column_weight + at) * load(w.numerical + c);
+        const Vec precision = load(w.precision + c);
+        const Vec residual = load(w.target + at) - load(w.output + out);
+        Vec square = residual * residual;
+        if (w.variance) square += load(w.variance + at);
+        const Vec scaled = square * precision;
+        total += weight * (-0.5f * scaled - load(w.log_scale + c) - kHalfLogTwoPi);
+        store(w.output_gradient + out, weight * residual * precision);
+        store(w.log_scale_gradient + out, weight * (scaled - 1.0f));
+    }
+    return total;
+}
+
+static inline float score_levels(const LogWeights& w, long row, long sample_row) {
+    const float* output = w.output + sample_row * w.column_stride;
+    const float* target = w.target + row * w.column_stride;
+    float* gradient = w.output_gradient + sample_row * w.column_stride;
+    float* top = w.scratch;                         // [M]
+    float* share = w.scratch + w.attribute_stride;  // [D] exp(logit - top)
+    bool any = false;
+    for (int a = 0; a < w.n_attributes; ++a) {
+        if (w.attribute_kind[a] != kCategorical) continue;
+        any = true;
+        const int begin = w.attribute_start[a], end = w.attribute_start[a + 1];
+        float m = output[begin];
+        for (int c = begin + 1; c < end; ++c) m = output[c] > m ? output[c] : m;
+        top[a] = m;
+        for (int c = begin; c < end; ++c) share[c] = output[c] - m;
+    }
+    if (!any) return 0;
+    for (int c = 0; c < w.n_columns; c += kLanes) store(share + c, exp(load(share + c)));
+    float total = 0;
+    for (int a = 0; a < w.n_attributes; ++a) {
+        if (w.attribute_kind[a] != kCategorical) continue;
+        const int begin = w.attribute_start[a], end = w.attribute_start[a + 1];
+        const float weight = w.weight[row * w.attribute_stride + a];
+        float sum = 0, mass = 0, score = 0;
+        for (int c = begin; c < end; ++c) {
+            sum += share[c];
+            mass += target[c];
+            score += target[c] * (output[c] - top[a]);
+        }
+        total += weight * (score - mass * __builtin_logf(sum));
+        for (int c = begin; c < end; ++c) gradient[c] = weight * (target[c] - mass * share[c] / sum);
+    }
+    return total;
+}
+
+static inline Vec score_mask(const LogWeights& w, long row, long sample_row) {
+    Vec total{};
+    for (int a = 0; a < whole_lines(w.n_attributes); a += kLanes) {
+        const Vec logit = load(w.mask_logits + sample_row * w.attribute_stride + a);
+        const Vec mask = load(w.mask + row * w.attribute_stride + a);
+        const Vec real = load(w.attribute + a);
+        const Vec tail = exp_negative(-abs(logit));
+        const Vec sigmoid = (logit < 0.0f ? tail : splat(1.0f)) / (1.0f + tail);
+        total += real * (min(mask > 0.5f ? logit : -logit, Vec{}) - log(1.0f + tail));
+        store(w.mask_gradient + sample_row * w.attribute_stride + a, real * (mask - sigmoid));
+    }
+    return total;
+}
+
+static inline Vec score_prior(const LogWeights& w, long row, long sample_row) {
+    Vec total{};
+    for (int l = 0; l < w.n_latent; l += kLanes) {
+        const Vec noise = load(w.noise + sample_row * w.noise_stride + l);
+        const Vec log_variance = load(w.log_variance + row * w.latent_stride + l);
+        // Columns of z past the last latent hold what follows there; noise and log-variance are zero.
+        Vec z = load(w.z + sample_row * w.z_stride + l);
+        for (int i = w.n_latent - l; i < kLanes; ++i) z[i] = 0.0f;
+        total += 0.5f * (noise * noise - z * z + log_variance);
+    }
+    return total;
+}
+
+static void log_weights(const LogWeights& w) {
+    for (long k = 0; k < w.n_samples; ++k)
+        for (long row = 0; row < w.n_rows; ++row) {
+            const long sample_row = k * w.n_rows + row;
+            Vec total = score_columns(w, row, sample_row) + score_mask(w, row, sample_row);
+            if (w.with_prior) total += score_prior(w, row, sample_row);
+            w.log_weight[sample_row] = static_cast<float>(horizontal_sum(total) + score_levels(w, row, sample_row));
+        }
+}
+
+static void draw_latents(const Latents& d) {
+    for (long k = 0; k < d.n_samples; ++k)
+        for (long row = 0; row < d.n_rows; ++row) {
+            const long sample_row = k * d.n_rows + row;
+            float* noise = d.noise + sample_row * d.noise_stride;
+            for (int l = d.n_latent; l < d.noise_stride; ++l) noise[l] = 0.0f;
+            for (int l = 0; l < d.n_latent; l += kLanes) {
+                const Vec scale = exp(0.5f * load(d.log_variance + row * d.latent_stride + l));
+                const Vec mean = load(d.mean + row * d.latent_stride + l);
+                store(d.z + sample_row * d.z_stride + l, mean + scale * load(noise + l));
+            }
+        }
+}
+
+}  // namespace VSAE_ISA
+}  // namespace vsae

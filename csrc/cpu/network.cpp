@@ -1,0 +1,308 @@
+// Construction, inputs and the way forward.
+#include "cpu/network.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "core/importance_impute.h"
+
+namespace vsae {
+
+// The order of parameters is that of vsae_fast/native_training.py.
+long Network::add_linear(int n_in, int n_out, LayerParameters* layer) {
+    layer->weight = store.add(n_in, n_out, true);
+    layer->bias = store.add(1, n_out, false);
+    return layer->weight;
+}
+
+void Network::add_norm(int n_out, LayerParameters* layer) {
+    layer->gamma = store.add(1, n_out, false);
+    layer->beta = store.add(1, n_out, false);
+    layer->running_mean = store.add(1, n_out, false, false);
+    layer->running_var = store.add(1, n_out, false, false);
+}
+
+void Network::add_decoder(Mlp& mlp, int n_in, const std::vector<int>& hidden, int n_out, bool linear_tail) {
+    int width = n_in;
+    for (std::size_t i = 0; i <= hidden.size(); ++i) {
+        const bool last = i == hidden.size();
+        const int out = last ? n_out : hidden[i];
+        LayerParameters layer;
+        add_linear(width, out, &layer);
+        if (i == 0) add_norm(out, &layer);
+        mlp.add({width, out, i == 0, !last && i > 0 && !linear_tail}, layer);
+        width = out;
+    }
+}
+
+Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, int max_rows, std::uint64_t seed,
+                 CpuLevel level)
+    : kernels_(training_kernels_for(level)),
+      shape_(shape),
+      objective_(objective),
+      n_columns_(shape.attribute_start.back()),
+      n_attributes_(static_cast<int>(shape.attribute_kind.size())),
+      n_latent_(n_attributes_ * shape.latent_per_attribute),
+      column_stride_(row_stride(n_columns_)),
+      attribute_stride_(row_stride(n_attributes_)),
+      latent_stride_(row_stride(n_latent_)),
+      z_stride_(row_stride(whole_lines(n_latent_) + whole_lines(n_attributes_))),
+      column_noise_(whole_lines(n_columns_)),
+      attribute_noise_(whole_lines(n_attributes_)),
+      latent_noise_(whole_lines(n_latent_)),
+      max_rows_(max_rows),
+      max_samples_(std::max(objective.n_samples, 1)),
+      draws_{seed, 0},
+      x_(AlignedBuffer::zeros(static_cast<long>(max_rows) * column_stride_)),
+      mask_(AlignedBuffer::zeros(static_cast<long>(max_rows) * attribute_stride_)),
+      visible_(AlignedBuffer::zeros(static_cast<long>(max_rows) * attribute_stride_)),
+      weight_(AlignedBuffer::zeros(static_cast<long>(max_rows) * attribute_stride_)),
+      column_weight_(AlignedBuffer::zeros(static_cast<long>(max_rows) * column_stride_)),
+      target_(AlignedBuffer::zeros(static_cast<long>(max_rows) * column_stride_)),
+      variance_(AlignedBuffer::zeros(static_cast<long>(max_rows) * column_stride_)),
+      filled_(AlignedBuffer::zeros(static_cast<long>(max_rows) * row_stride(n_columns_ + n_attributes_))),
+      column_noise_buffer_(AlignedBuffer::zeros(static_cast<long>(max_rows) * column_noise_)),
+      attribute_noise_buffer_(AlignedBuffer::zeros(static_cast<long>(max_rows) * (attribute_noise_ + kLine))),
+      latent_noise_buffer_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_ * latent_noise_)),
+      mean_(AlignedBuffer::zeros(static_cast<long>(max_rows) * latent_stride_)),
+      log_variance_(AlignedBuffer::zeros(static_cast<long>(max_rows) * latent_stride_)),
+      mean_gradient_(AlignedBuffer::zeros(static_cast<long>(max_rows) * latent_stride_)),
+      log_variance_gradient_(AlignedBuffer::zeros(static_cast<long>(max_rows) * latent_stride_)),
+      z_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_ * z_stride_)),
+      z_gradient_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_ * z_stride_)),
+      context_(AlignedBuffer::zeros(static_cast<long>(max_rows) * row_stride(shape.data_hidden[0]))),
+      context_gradient_(AlignedBuffer::zeros(static_cast<long>(max_rows) * row_stride(shape.data_hidden[0]))),
+      hidden_gradient_(
+          AlignedBuffer::zeros(static_cast<long>(shape.data_hidden[0]) * row_stride(shape.collective_hidden.back()))),
+      log_weight_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_)),
+      factor_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_)),
+      log_scale_gradient_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_ * column_stride_)),
+      scratch_(AlignedBuffer::zeros(attribute_stride_ + column_stride_)),
+      log_scale_(AlignedBuffer::zeros(column_stride_)),
+      precision_(AlignedBuffer::zeros(column_stride_)),
+      numerical_(AlignedBuffer::zeros(column_stride_)),
+      attribute_(AlignedBuffer::zeros(attribute_stride_)) {
+    const float slope = shape.negative_slope;
+    const int latent = shape.latent_per_attribute;
+    std::vector<std::vector<std::pair<LayerShape, LayerParameters>>> own(n_attributes_);
+    for (const AttributeGroup& group : shape.groups) {
+        std::vector<int> sizes = {group.width};
+        const std::vector<int>& hidden = group.kind == kNumerical ? shape.numerical_hidden : shape.categorical_hidden;
+        sizes.insert(sizes.end(), hidden.begin(), hidden.end());
+        sizes.push_back(2 * latent);
+        for (std::size_t i = 0; i + 1 < sizes.size(); ++i) {
+            const bool norm = i + 2 < sizes.size();
+            std::vector<LayerParameters> layer(group.attributes.size());
+            for (LayerParameters& p : layer) p.weight = store.add(sizes[i], sizes[i + 1], false);
+            for (LayerParameters& p : layer) p.bias = store.add(1, sizes[i + 1], false);
+            if (norm) {
+                for (LayerParameters& p : layer) p.gamma = store.add(1, sizes[i + 1], false);
+                for (LayerParameters& p : layer) p.beta = store.add(1, sizes[i + 1], false);
+                for (LayerParameters& p : layer) p.running_mean = store.add(1, sizes[i + 1], false, false);
+                for (LayerParameters& p : layer) p.running_var = store.add(1, sizes[i + 1], false, false);
+            }
+            for (std::size_t g = 0; g < layer.size(); ++g)
+                own[static_cast<std::size_t>(group.attributes[g])].push_back(
+                    {{sizes[i], sizes[i + 1], norm, false}, layer[g]});
+        }
+    }
+    for (const auto& layers : own) {
+        attributive_.emplace_back(kernels_, store, slope, max_rows);
+        for (const auto& [layer, parameters] : layers) attributive_.back().add(layer, parameters);
+        own_input_.push_back(AlignedBuffer::zeros(static_cast<long>(max_rows) * row_stride(layers[0].first.n_in)));
+    }
+
+    collective_ = std::make_unique<Mlp>(kernels_, store, slope, max_rows);
+    int width = n_columns_ + n_attributes_;
+    for (const int out : shape.collective_hidden) {
+        LayerParameters layer;
+        add_linear(width, out, &layer);
+        add_norm(out, &layer);
+        collective_->add({width, out, true, false}, layer);
+        width = out;
+    }
+    head_ = std::make_unique<Mlp>(kernels_, store, slope, max_rows);
+    LayerParameters head;
+    add_linear(width, 2 * n_latent_, &head);
+    head_->add({width, 2 * n_latent_, false, false}, head);
+
+    const int decoded = max_rows * max_samples_;
+    mask_decoder_ = std::make_unique<Mlp>(kernels_, store, slope, decoded);
+    add_decoder(*mask_decoder_, n_latent_, shape.mask_hidden, n_attributes_, false);
+    data_decoder_ = std::make_unique<Mlp>(kernels_, store, slope, decoded);
+    add_decoder(*data_decoder_, n_latent_ + n_attributes_, shape.data_hidden, n_columns_, shape.linear_tail);
+    if (shape.skip) context_weight_ = store.add(width, shape.data_hidden[0], true);
+    raw_scale_ = store.add(1, n_attributes_, false);
+    store.allocate();
+
+    for (int a = 0; a < n_attributes_; ++a) {
+        attribute_.data()[a] = 1.0f;
+        if (shape.attribute_kind[a] == kNumerical)
+            for (int c = shape.attribute_start[a]; c < shape.attribute_start[a + 1]; ++c) numerical_.data()[c] = 1.0f;
+    }
+}
+
+void Network::gather(const Rows& rows) {
+    if (rows.n > max_rows_) throw std::invalid_argument("more rows than the trainer was made for");
+    for (int r = 0; r < rows.n; ++r) {
+        const long from = rows.index ? rows.index[r] : r;
+        std::copy_n(rows.x + from * n_columns_, n_columns_, x_.data() + static_cast<long>(r) * column_stride_);
+        std::copy_n(rows.mask + from * n_attributes_, n_attributes_,
+                    mask_.data() + static_cast<long>(r) * attribute_stride_);
+    }
+}
+
+// Draws which observed cells stay visible and sets the weight of every cell's likelihood.
+void Network::hide(Draws& draws, int n) {
+    float* share = attribute_noise_buffer_.data();
+    float* uniform = share + static_cast<long>(n) * kLine;
+    kernels_.fill_uniform(draws.seed, draws.next++, share, static_cast<long>(n) * kLine);
+    kernels_.fill_uniform(draws.seed, draws.next++, uniform, static_cast<long>(n) * attribute_noise_);
+    const float low = objective_.hidden_low, range = objective_.hidden_high - objective_.hidden_low;
+    for (long r = 0; r < n; ++r)
+        for (int a = 0; a < n_attributes_; ++a) {
+            const float observed = mask_.data()[r * attribute_stride_ + a];
+            const bool stays = uniform[r * attribute_noise_ + a] >= low + range * share[r * kLine];
+            const float visible = stays ? observed : 0.0f;
+            visible_.data()[r * attribute_stride_ + a] = visible;
+            weight_.data()[r * attribute_stride_ + a] = observed - (1 - objective_.visible_weight) * visible;
+        }
+}
+
+void Network::expand_weight(int n) {
+    for (long r = 0; r < n; ++r)
+        for (int a = 0; a < n_attributes_; ++a)
+            for (int c = shape_.attribute_start[a]; c < shape_.attribute_start[a + 1]; ++c)
+                column_weight_.data()[r * column_stride_ + c] = weight_.data()[r * attribute_stride_ + a];
+}
+
+void Network::update_scale() {
+    const float* raw = store.value(raw_scale_);
+    for (int a = 0; a < n_attributes_; ++a) {
+        const float log_scale = std::log(std::exp(raw[a]) + shape_.min_scale);
+        for (int c = shape_.attribute_start[a]; c < shape_.attribute_start[a + 1]; ++c) {
+            log_scale_.data()[c] = log_scale;
+            precision_.data()[c] = numerical_.data()[c] * std::exp(-2 * log_scale);
+        }
+    }
+}
+
+void Network::encode(const float* visible, Draws& draws, int n, bool training) {
+    const int fill_stride = row_stride(n_columns_ + n_attributes_);
+    if (shape_.noise_fill)
+        kernels_.fill_normal(draws.seed, draws.next++, column_noise_buffer_.data(),
+                             static_cast<long>(n) * column_noise_);
+    for (long r = 0; r < n; ++r) {
+        float* filled = filled_.data() + r * fill_stride;
+        const float* x = x_.data() + r * column_stride_;
+        const float* noise = column_noise_buffer_.data() + r * column_noise_;
+        for (int a = 0; a < n_attributes_; ++a) {
+            const float seen = visible[r * attribute_stride_ + a];
+            for (int c = shape_.attribute_start[a]; c < shape_.attribute_start[a + 1]; ++c)
+                filled[c] = seen > 0 ? x[c] : shape_.noise_fill ? noise[c] : 0.0f;
+            filled[n_columns_ + a] = seen;
+        }
+    }
+    collective_->forward({filled_.data(), fill_stride}, n, training);
+    head_->forward(collective_->output(), n, training);
+    const Matrix shared = head_->output();
+
+    const int latent = shape_.latent_per_attribute;
+    for (int a = 0; a < n_attributes_; ++a) {
+        Mlp& mlp = attributive_[a];
+        const int width = shape_.attribute_start[a + 1] - shape_.attribute_start[a];
+        const int in_stride = row_stride(mlp.layers()[0].shape.n_in);
+        float* in = own_input_[a].data();
+        for (long r = 0; r < n; ++r)
+            std::copy_n(x_.data() + r * column_stride_ + shape_.attribute_start[a], width, in + r * in_stride);
+        mlp.forward({in, in_stride}, n, training, visible + a, attribute_stride_);
+        const Matrix own = mlp.output();
+        for (long r = 0; r < n; ++r) {
+            const bool seen = visible[r * attribute_stride_ + a] > 0;
+            for (int l = 0; l < latent; ++l) {
+                const int at = a * latent + l;
+                const float mean = seen ? own.data[r * own.stride + l] : shared.data[r * shared.stride + at];
+                const float log_variance =
+                    seen ? own.data[r * own.stride + latent + l] : shared.data[r * shared.stride + n_latent_ + at];
+                mean_.data()[r * latent_stride_ + at] = mean;
+                log_variance_.data()[r * latent_stride_ + at] =
+                    std::clamp(log_variance, -kLogVarianceLimit, kLogVarianceLimit);
+            }
+        }
+    }
+}
+
+void Network::draw_latents(Draws& draws, int n_samples, int n) {
+    kernels_.fill_normal(draws.seed, draws.next++, latent_noise_buffer_.data(),
+                         static_cast<long>(n_samples) * n * latent_noise_);
+    kernels_.draw_latents({n_samples, n, n_latent_, latent_stride_, latent_noise_, z_stride_, mean_.data(),
+                           log_variance_.data(), latent_noise_buffer_.data(), z_.data()});
+}
+
+void Network::decode(int n_samples, int n, bool training) {
+    const int rows = n_samples * n;
+    mask_decoder_->forward({z_.data(), z_stride_}, rows, training);
+    const Matrix logits = mask_decoder_->output();
+    kernels_.sigmoid(logits.data, rows, n_attributes_, logits.stride, z_.data() + n_latent_, z_stride_);
+    Matrix context{context_.data(), row_stride(shape_.data_hidden[0])};
+    if (shape_.skip) {
+        const Matrix hidden = collective_->output();
+        kernels_.product({hidden.data, hidden.stride, 1, store.value(context_weight_), context.stride, nullptr,
+                          context.data, context.stride, n, whole_lines(shape_.data_hidden[0]), collective_->n_out(),
+                          false});
+    }
+    data_decoder_->forward({z_.data(), z_stride_}, rows, training, nullptr, 0, shape_.skip ? &context : nullptr, n);
+}
+
+void Network::log_weights(int n_samples, int n, bool with_prior, const float* variance, const float* target) {
+    kernels_.log_weights({n_attributes_,
+                          n_columns_,
+                          n_latent_,
+                          n_samples,
+                          n,
+                          shape_.attribute_start.data(),
+                          shape_.attribute_kind.data(),
+                          log_scale_.data(),
+                          precision_.data(),
+                          numerical_.data(),
+                          attribute_.data(),
+                          target,
+                          variance,
+                          weight_.data(),
+                          column_weight_.data(),
+                          mask_.data(),
+                          data_decoder_->output().data,
+                          mask_decoder_->output().data,
+                          z_.data(),
+                          latent_noise_buffer_.data(),
+                          log_variance_.data(),
+                          column_stride_,
+                          attribute_stride_,
+                          latent_stride_,
+                          latent_noise_,
+                          z_stride_,
+                          with_prior,
+                          log_weight_.data(),
+                          data_decoder_->output_gradient().data,
+                          log_scale_gradient_.data(),
+                          mask_decoder_->output_gradient().data,
+                          scratch_.data()});
+}
+
+// KL(q || N(0, I)) of one row; with a gradient, factor times its derivative is written.
+double Network::kl(int row, bool with_gradient, float factor) {
+    double sum = 0;
+    for (int l = 0; l < n_latent_; ++l) {
+        const long at = static_cast<long>(row) * latent_stride_ + l;
+        const float mean = mean_.data()[at], log_variance = log_variance_.data()[at], variance = std::exp(log_variance);
+        sum += 0.5 * (static_cast<double>(mean) * mean + variance - 1 - log_variance);
+        if (with_gradient) {
+            mean_gradient_.data()[at] = factor * mean;
+            log_variance_gradient_.data()[at] = factor * 0.5f * (variance - 1);
+        }
+    }
+    return sum;
+}
+
+}  // namespace vsae

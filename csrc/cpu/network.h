@@ -1,0 +1,73 @@
+// The network behind Trainer: parameters, work memory and the parts of a step.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cpu/mlp.h"
+#include "cpu/parameter_store.h"
+#include "cpu/trainer.h"
+#include "cpu/training_kernels.h"
+
+namespace vsae {
+
+inline constexpr float kLogVarianceLimit = 8.0f;
+
+// The streams of random numbers that a call draws, one after the other.
+struct Draws {
+    std::uint64_t seed;
+    std::uint64_t next;
+};
+
+class Network {
+   public:
+    Network(const NetworkShape& shape, const ObjectiveSettings& objective, int max_rows, std::uint64_t seed,
+            CpuLevel level);
+
+    ParameterStore store;
+
+    double step(const Rows& rows, bool second_phase, const OptimiserSettings& settings, int n_threads);
+    void score(const Rows& rows, std::uint64_t seed, double* score);
+
+   private:
+    const TrainingKernels& kernels_;
+    NetworkShape shape_;
+    ObjectiveSettings objective_;
+    int n_columns_, n_attributes_, n_latent_;
+    int column_stride_, attribute_stride_, latent_stride_, z_stride_;
+    int column_noise_, attribute_noise_, latent_noise_;  // strides of random numbers
+    int max_rows_, max_samples_;
+    long steps_ = 0;
+    Draws draws_;
+
+    std::vector<Mlp> attributive_;          // one per attribute, in order
+    std::vector<AlignedBuffer> own_input_;  // of each attribute's network
+    std::unique_ptr<Mlp> collective_, head_, mask_decoder_, data_decoder_;
+    long context_weight_ = -1, raw_scale_ = -1;
+
+    AlignedBuffer x_, mask_, visible_, weight_, column_weight_, target_, variance_, filled_;
+    AlignedBuffer column_noise_buffer_, attribute_noise_buffer_, latent_noise_buffer_;
+    AlignedBuffer mean_, log_variance_, mean_gradient_, log_variance_gradient_;
+    AlignedBuffer z_, z_gradient_, context_, context_gradient_, hidden_gradient_;
+    AlignedBuffer log_weight_, factor_, log_scale_gradient_, scratch_;
+    AlignedBuffer log_scale_, precision_, numerical_, attribute_;
+
+    long add_linear(int n_in, int n_out, LayerParameters* layer);
+    void add_norm(int n_out, LayerParameters* layer);
+    void add_decoder(Mlp& mlp, int n_in, const std::vector<int>& hidden, int n_out, bool linear_tail);
+
+    void gather(const Rows& rows);
+    void hide(Draws& draws, int n);
+    void expand_weight(int n);
+    void update_scale();
+    void encode(const float* visible, Draws& draws, int n, bool training);
+    void draw_latents(Draws& draws, int n_samples, int n);
+    void decode(int n_samples, int n, bool training);
+    void log_weights(int n_samples, int n, bool with_prior, const float* variance, const float* target);
+    double kl(int row, bool with_gradient, float factor);
+    void backward(int n_samples, int n);
+    void sample_unobserved(Draws& draws, int n, int n_threads);
+    void update(const OptimiserSettings& settings);
+};
+
+}  // namespace vsae

@@ -1,0 +1,91 @@
+// Phase 2: samples of x_u from the current model, in evaluation mode.
+#include <algorithm>
+
+#include "core/importance_impute.h"
+#include "cpu/folded_mlp.h"
+#include "cpu/network.h"
+#include "cpu/parallel_rows.h"
+
+namespace vsae {
+
+namespace {
+
+constexpr int kSamplesPerBlock = 10;  // decoded at once
+
+}  // namespace
+
+// Writes target (observed values, means of the sampled ones) and variance.
+void Network::sample_unobserved(Draws& draws, int n, int n_threads) {
+    encode(mask_.data(), draws, n, false);
+    const float slope = shape_.negative_slope;
+    const FoldedMlp mask_decoder(kernels_, store, *mask_decoder_, slope);
+    const FoldedMlp data_decoder(kernels_, store, *data_decoder_, slope);
+    Matrix context{context_.data(), row_stride(shape_.data_hidden[0])};
+    if (shape_.skip) {
+        const Matrix hidden = collective_->output();
+        kernels_.product({hidden.data, hidden.stride, 1, store.value(context_weight_), context.stride, nullptr,
+                          context.data, context.stride, n, whole_lines(shape_.data_hidden[0]), collective_->n_out(),
+                          false});
+        for (long r = 0; r < n; ++r)
+            for (int c = 0; c < shape_.data_hidden[0]; ++c)
+                context.data[r * context.stride + c] *= data_decoder.factors()[static_cast<std::size_t>(c)];
+    }
+
+    const bool any_numerical = std::count(shape_.attribute_kind.begin(), shape_.attribute_kind.end(), +kNumerical) > 0;
+    const bool any_categorical =
+        std::count(shape_.attribute_kind.begin(), shape_.attribute_kind.end(), +kCategorical) > 0;
+    const int n_total = objective_.n_unobserved_samples;
+    const int n_blocks = (n_total + kSamplesPerBlock - 1) / kSamplesPerBlock;
+    const int per_block = 1 + any_numerical + any_categorical;
+    const std::uint64_t first = draws.next;
+    draws.next += static_cast<std::uint64_t>(n_blocks) * static_cast<std::uint64_t>(per_block);
+
+    const long moments = static_cast<long>(n) * column_stride_;
+    AlignedBuffer total(n_blocks * moments), square(n_blocks * moments);
+    const int widest = std::max(mask_decoder.scratch_stride(), data_decoder.scratch_stride());
+    parallel_rows(n_blocks, 1, n_threads, [&](RowTasks& tasks) {
+        const long rows = static_cast<long>(kSamplesPerBlock) * n;
+        AlignedBuffer noise(rows * latent_noise_), z = AlignedBuffer::zeros(rows * z_stride_), even(rows * widest),
+                                                   odd(rows * widest);
+        AlignedBuffer normal(any_numerical ? rows * column_noise_ : 0),
+            uniform(any_categorical ? rows * column_noise_ : 0);
+        for (long block, end; tasks.next(&block, &end);) {
+            const int count = std::min(kSamplesPerBlock, n_total - static_cast<int>(block) * kSamplesPerBlock);
+            std::uint64_t number = first + static_cast<std::uint64_t>(block) * static_cast<std::uint64_t>(per_block);
+            const int block_rows = count * n;
+            kernels_.fill_normal(draws.seed, number++, noise.data(), static_cast<long>(block_rows) * latent_noise_);
+            kernels_.draw_latents({count, n, n_latent_, latent_stride_, latent_noise_, z_stride_, mean_.data(),
+                                   log_variance_.data(), noise.data(), z.data()});
+            const Matrix logits =
+                mask_decoder.run({z.data(), z_stride_}, block_rows, even.data(), odd.data(), nullptr, 0);
+            kernels_.sigmoid(logits.data, block_rows, n_attributes_, logits.stride, z.data() + n_latent_, z_stride_);
+            const Matrix output = data_decoder.run({z.data(), z_stride_}, block_rows, even.data(), odd.data(),
+                                                   shape_.skip ? &context : nullptr, n);
+            const long floats = static_cast<long>(block_rows) * column_noise_;
+            if (any_numerical) kernels_.fill_normal(draws.seed, number++, normal.data(), floats);
+            if (any_categorical) kernels_.fill_uniform(draws.seed, number++, uniform.data(), floats);
+            kernels_.sample_moments({count, n, n_attributes_, n_columns_, shape_.attribute_start.data(),
+                                     shape_.attribute_kind.data(), log_scale_.data(), numerical_.data(), output.data,
+                                     any_numerical ? normal.data() : nullptr,
+                                     any_categorical ? uniform.data() : nullptr, column_stride_, column_noise_,
+                                     total.data() + block * moments, square.data() + block * moments});
+        }
+    });
+    for (long r = 0; r < n; ++r)
+        for (int a = 0; a < n_attributes_; ++a)
+            for (int c = shape_.attribute_start[a]; c < shape_.attribute_start[a + 1]; ++c) {
+                const long at = r * column_stride_ + c;
+                float sum = 0, sum_of_squares = 0;
+                for (int b = 0; b < n_blocks; ++b) {
+                    sum += total.data()[b * moments + at];
+                    sum_of_squares += square.data()[b * moments + at];
+                }
+                const bool observed = mask_.data()[r * attribute_stride_ + a] > 0;
+                const float moment = sum / static_cast<float>(n_total);
+                const float variance = sum_of_squares / static_cast<float>(n_total) - moment * moment;
+                target_.data()[at] = observed ? x_.data()[at] : moment;
+                variance_.data()[at] = observed ? 0.0f : std::max(variance, 0.0f);
+            }
+}
+
+}  // namespace vsae

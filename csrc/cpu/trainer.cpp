@@ -1,0 +1,122 @@
+#include "cpu/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "cpu/network.h"
+
+namespace vsae {
+
+double Network::step(const Rows& rows, bool second_phase, const OptimiserSettings& settings, int n_threads) {
+    const int n = rows.n, n_samples = max_samples_;
+    const bool importance_weighted = objective_.n_samples > 0;
+    gather(rows);
+    update_scale();
+    const float* target = x_.data();
+    const float* variance = nullptr;
+    if (importance_weighted) {
+        hide(draws_, n);
+    } else {
+        std::copy_n(mask_.data(), static_cast<long>(n) * attribute_stride_, visible_.data());
+        std::copy_n(mask_.data(), static_cast<long>(n) * attribute_stride_, weight_.data());
+        if (second_phase) {
+            sample_unobserved(draws_, n, n_threads);
+            target = target_.data();
+            variance = variance_.data();
+            std::fill_n(weight_.data(), static_cast<long>(n) * attribute_stride_, 1.0f);
+        }
+    }
+    expand_weight(n);
+    encode(visible_.data(), draws_, n, true);
+    draw_latents(draws_, n_samples, n);
+    decode(n_samples, n, true);
+    log_weights(n_samples, n, importance_weighted, variance, target);
+
+    std::fill_n(mean_gradient_.data(), static_cast<long>(n) * latent_stride_, 0.0f);
+    std::fill_n(log_variance_gradient_.data(), static_cast<long>(n) * latent_stride_, 0.0f);
+    double bound = 0;
+    if (importance_weighted) {
+        for (int r = 0; r < n; ++r) {
+            double top = -std::numeric_limits<double>::infinity(), sum = 0;
+            for (int k = 0; k < n_samples; ++k) top = std::max(top, static_cast<double>(log_weight_.data()[k * n + r]));
+            for (int k = 0; k < n_samples; ++k) sum += std::exp(log_weight_.data()[k * n + r] - top);
+            bound += top + std::log(sum) - std::log(static_cast<double>(n_samples));
+            for (int k = 0; k < n_samples; ++k)
+                factor_.data()[k * n + r] = static_cast<float>(-std::exp(log_weight_.data()[k * n + r] - top) / sum /
+                                                               (static_cast<double>(n) * n_attributes_));
+        }
+        bound /= n_attributes_;
+    } else {
+        for (int r = 0; r < n; ++r) {
+            bound += log_weight_.data()[r] - kl(r, true, 1.0f / static_cast<float>(n));
+            factor_.data()[r] = -1.0f / static_cast<float>(n);
+        }
+    }
+    backward(n_samples, n);
+    update(settings);
+    return -bound / n;
+}
+
+void Network::score(const Rows& rows, std::uint64_t seed, double* score) {
+    Draws draws{seed, 0};
+    update_scale();
+    const bool importance_weighted = objective_.n_samples > 0;
+    const int n_samples = max_samples_;
+    for (int begin = 0; begin < rows.n; begin += max_rows_) {
+        const int n = std::min(max_rows_, rows.n - begin);
+        gather({rows.x + static_cast<long>(begin) * n_columns_, rows.mask + static_cast<long>(begin) * n_attributes_,
+                nullptr, n});
+        for (int i = 0; i < objective_.n_validation_draws; ++i) {
+            if (importance_weighted) {
+                hide(draws, n);
+            } else {
+                std::copy_n(mask_.data(), static_cast<long>(n) * attribute_stride_, visible_.data());
+                std::copy_n(mask_.data(), static_cast<long>(n) * attribute_stride_, weight_.data());
+            }
+            expand_weight(n);
+            encode(visible_.data(), draws, n, false);
+            draw_latents(draws, n_samples, n);
+            decode(n_samples, n, false);
+            log_weights(n_samples, n, importance_weighted, nullptr, x_.data());
+            for (int r = 0; r < n; ++r) {
+                double bound = log_weight_.data()[r];
+                if (importance_weighted) {
+                    double top = -std::numeric_limits<double>::infinity(), sum = 0;
+                    for (int k = 0; k < n_samples; ++k)
+                        top = std::max(top, static_cast<double>(log_weight_.data()[k * n + r]));
+                    for (int k = 0; k < n_samples; ++k) sum += std::exp(log_weight_.data()[k * n + r] - top);
+                    bound = top + std::log(sum) - std::log(static_cast<double>(n_samples));
+                } else {
+                    bound -= kl(r, false, 0);
+                }
+                score[begin + r] += bound / objective_.n_validation_draws;
+            }
+        }
+    }
+}
+
+Trainer::Trainer(const NetworkShape& shape, const ObjectiveSettings& objective, int max_rows, std::uint64_t seed,
+                 CpuLevel level)
+    : network_(std::make_unique<Network>(shape, objective, max_rows, seed, level)) {}
+
+Trainer::~Trainer() = default;
+
+void Trainer::import_parameters(const std::vector<const float*>& tensors) {
+    if (tensors.size() != network_->store.n_slots()) throw std::invalid_argument("wrong number of parameters");
+    for (std::size_t i = 0; i < tensors.size(); ++i) network_->store.import(i, tensors[i]);
+}
+
+void Trainer::export_parameters(const std::vector<float*>& tensors) const {
+    if (tensors.size() != network_->store.n_slots()) throw std::invalid_argument("wrong number of parameters");
+    for (std::size_t i = 0; i < tensors.size(); ++i) network_->store.export_to(i, tensors[i]);
+}
+
+double Trainer::step(const Rows& rows, bool second_phase, const OptimiserSettings& settings, int n_threads) {
+    return network_->step(rows, second_phase, settings, n_threads);
+}
+
+void Trainer::score(const Rows& rows, std::uint64_t seed, double* score) { network_->score(rows, seed, score); }
+
+}  // namespace vsae

@@ -1,0 +1,67 @@
+// Compiled once per instruction set, with VSAE_ISA and VSAE_LANES set by the build.
+#include "cpu/adam.h"
+#include "cpu/log_weights.h"
+#include "cpu/normalisation.h"
+#include "cpu/product.h"
+#include "cpu/random_stream.h"
+#include "cpu/sample_moments.h"
+#include "cpu/training_kernels.h"
+
+namespace vsae {
+namespace VSAE_ISA {
+
+static void activate(float* h, long floats, float slope) {
+    for (long i = 0; i < floats; i += kLanes) {
+        const Vec y = load(h + i);
+        store(h + i, max(y, slope * y));
+    }
+}
+
+static void activate_backward(float* gradient, const float* out, long floats, float slope) {
+    for (long i = 0; i < floats; i += kLanes) {
+        const Vec g = load(gradient + i);
+        store(gradient + i, load(out + i) > 0.0f ? g : slope * g);
+    }
+}
+
+static void column_sum(const float* h, int rows, int columns, int stride, float* sum) {
+    for (int c = 0; c < columns; c += kLanes) {
+        Vec even{}, odd{};
+        int r = 0;
+        for (; r + 1 < rows; r += 2) {
+            even += load(h + static_cast<long>(r) * stride + c);
+            odd += load(h + static_cast<long>(r + 1) * stride + c);
+        }
+        if (r < rows) even += load(h + static_cast<long>(r) * stride + c);
+        store(sum + c, even + odd);
+    }
+}
+
+// `out` need not be aligned: probabilities stand behind the latents in the data decoder's input.
+static void sigmoid(const float* logits, int rows, int columns, int logit_stride, float* out, int out_stride) {
+    for (long r = 0; r < rows; ++r)
+        for (int c = 0; c < columns; c += kLanes) {
+            const Vec logit = load(logits + r * logit_stride + c);
+            const Vec tail = exp_negative(-abs(logit));
+            store_unaligned(out + r * out_stride + c, (logit < 0.0f ? tail : splat(1.0f)) / (1.0f + tail));
+        }
+}
+
+static void scale_rows(float* h, int rows, int columns, int stride, const float* factor) {
+    for (long r = 0; r < rows; ++r)
+        for (int c = 0; c < columns; c += kLanes) store(h + r * stride + c, factor[r] * load(h + r * stride + c));
+}
+
+static void exponential(const float* x, float factor, float* out, long floats) {
+    for (long i = 0; i < floats; i += kLanes) store(out + i, exp(factor * load(x + i)));
+}
+
+extern const TrainingKernels training_kernels;
+const TrainingKernels training_kernels = {
+    product, normalise,    normalise_backward, activate,       activate_backward, column_sum,
+    sigmoid, draw_latents, log_weights,        sample_moments, scale_rows,        exponential,
+    adam,    squared_norm, fill_uniform,       fill_normal,
+};
+
+}  // namespace VSAE_ISA
+}  // namespace vsae

@@ -1,0 +1,155 @@
+"""Training steps in one C++ call each, for models on the CPU in single precision."""
+
+from __future__ import annotations
+
+import torch
+
+from vsae_fast import _native
+from vsae_fast.models.decoders import Decoder
+from vsae_fast.models.encoders import GroupedEncoder
+from vsae_fast.models.vsae import VSAE
+from vsae_fast.objective import HideAndScore, Objective, TwoPhase
+from vsae_fast.ops.layout import KIND_CODES
+
+
+def supports(model: VSAE, objective: Objective) -> bool:
+    """Whether the C++ trainer can train this model: single precision, on the CPU, one of the two objectives."""
+    parameter = model.decoders.raw_scale
+    known = isinstance(objective, (TwoPhase, HideAndScore))
+    return known and parameter.device.type == "cpu" and parameter.dtype == torch.float32
+
+
+def parameters(model: VSAE) -> list[torch.Tensor]:
+    """Parameters and running statistics in the order in which csrc/cpu/network.cpp adds them."""
+    tensors: list[torch.Tensor] = []
+    for encoder in model.attributive.encoders:
+        assert isinstance(encoder, GroupedEncoder)
+        for layer, (weight, bias) in enumerate(zip(encoder.weights, encoder.biases, strict=True)):
+            tensors += [*weight, *bias]
+            if layer < len(encoder.norm_weights):
+                tensors += [*encoder.norm_weights[layer], *encoder.norm_biases[layer]]
+                tensors += [*encoder.get_buffer(f"running_mean_{layer}"), *encoder.get_buffer(f"running_var_{layer}")]
+    body = list(model.collective.body)
+    for linear, norm in zip(body[0::3], body[1::3], strict=True):
+        tensors += _linear(linear) + _norm(norm)
+    tensors += _linear(model.collective.head)
+    for decoder in (model.decoders.mask, model.decoders.data):
+        tensors += _decoder(decoder)
+    if model.decoders.context is not None:
+        tensors.append(model.decoders.context.weight)
+    tensors.append(model.decoders.raw_scale)
+    return [tensor.detach() for tensor in tensors]
+
+
+def _linear(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [module.get_parameter("weight"), module.get_parameter("bias")]
+
+
+def _norm(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [*_linear(module), module.get_buffer("running_mean"), module.get_buffer("running_var")]
+
+
+def _decoder(decoder: Decoder) -> list[torch.Tensor]:
+    first, *rest = decoder.linears
+    tensors = _linear(first) + _norm(decoder.norm)
+    for linear in rest:
+        tensors += _linear(linear)
+    return tensors
+
+
+def _shape(model: VSAE) -> _native.NetworkShape:
+    config, layout = model.config, model.layout
+    shape = _native.NetworkShape()
+    shape.attribute_start, shape.attribute_kind = list(layout.starts), list(layout.kind_codes)
+    shape.groups = [
+        _native.AttributeGroup(KIND_CODES[group.kind], group.width, list(group.attributes))
+        for group in layout.groups(torch.device("cpu"))
+    ]
+    shape.latent_per_attribute = config.latent_per_attribute
+    shape.numerical_hidden, shape.categorical_hidden = list(config.numerical_hidden), list(config.categorical_hidden)
+    shape.collective_hidden = list(config.collective_hidden)
+    shape.mask_hidden, shape.data_hidden = list(config.mask_hidden), list(config.data_hidden)
+    shape.linear_tail, shape.skip, shape.noise_fill = config.linear_tail, config.skip, config.fill == "noise"
+    shape.min_scale, shape.negative_slope = config.min_scale, config.negative_slope
+    return shape
+
+
+def _objective(objective: TwoPhase | HideAndScore) -> _native.ObjectiveSettings:
+    settings = _native.ObjectiveSettings()
+    if isinstance(objective, TwoPhase):
+        settings.n_samples, settings.visible_weight = 0, 1.0
+        settings.hidden_low, settings.hidden_high = 0.0, 0.0
+        settings.n_unobserved_samples = objective.n_unobserved_samples
+        settings.n_validation_draws = objective.n_validation_samples
+    else:
+        settings.n_samples, settings.visible_weight = objective.n_samples, objective.visible_weight
+        settings.hidden_low, settings.hidden_high = objective.hidden_share
+        settings.n_unobserved_samples = 0
+        settings.n_validation_draws = objective.n_validation_patterns
+    return settings
+
+
+class NativeTrainer:
+    """A model in the hands of the C++ trainer; :meth:`write_back` brings the torch module up to date.
+
+    Parameters
+    ----------
+    model : VSAE
+    objective : TwoPhase or HideAndScore
+    x : torch.Tensor of float32, shape (N, D)
+    mask : torch.Tensor of float32, shape (N, M)
+        1 = observed.
+    max_rows : int
+        Largest batch.
+    seed : int
+        Of the noise: a step draws what the reference objective would draw from ``StreamDraws(seed)``.
+    weight_decay : float
+    clip_norm : float or None
+    """
+
+    def __init__(
+        self,
+        model: VSAE,
+        objective: TwoPhase | HideAndScore,
+        x: torch.Tensor,
+        mask: torch.Tensor,
+        *,
+        max_rows: int,
+        seed: int,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        self._objective = objective
+        self._x, self._mask = x.contiguous(), mask.contiguous()
+        if self._x.dtype != torch.float32 or self._mask.dtype != torch.float32:
+            raise ValueError(f"the C++ trainer takes float32 tensors, got {x.dtype} and {mask.dtype}")
+        self._weight_decay, self._clip_norm = weight_decay, clip_norm or 0.0
+        self._parameters = parameters(model)
+        self._trainer = _native.Trainer(_shape(model), _objective(objective), max_rows, seed)
+        self._trainer.import_parameters([tensor.data_ptr() for tensor in self._parameters])
+
+    def step(self, rows: torch.Tensor, epoch: int, learning_rate: float) -> float:
+        """Update on the rows (int64 indices) and return the loss before the update."""
+        second = isinstance(self._objective, TwoPhase) and epoch >= self._objective.warmup_epochs
+        return self._trainer.step(
+            self._x.data_ptr(),
+            self._mask.data_ptr(),
+            rows.data_ptr(),
+            rows.shape[0],
+            second,
+            learning_rate,
+            self._weight_decay,
+            self._clip_norm,
+            torch.get_num_threads(),
+        )
+
+    def score(self, x: torch.Tensor, mask: torch.Tensor, seed: int) -> float:
+        """Mean validation score of rows; the same numbers as the reference on ``StreamDraws(seed)``."""
+        x, mask = x.contiguous(), mask.contiguous()
+        score = torch.zeros(x.shape[0], dtype=torch.float64)
+        self._trainer.score(x.data_ptr(), mask.data_ptr(), x.shape[0], seed, score.data_ptr())
+        return float(score.mean())
+
+    def write_back(self) -> None:
+        """Copy parameters and running statistics into the torch module."""
+        self._trainer.export_parameters([tensor.data_ptr() for tensor in self._parameters])
