@@ -1,5 +1,6 @@
-"""A VSAE as a user would write it in PyTorch from the paper, for numerical attributes: one module per attribute, Adam,
-a training step per batch. Nothing is fused and nothing is slowed down.
+"""A VSAE as a user would write it in PyTorch from the paper, for numerical attributes.
+
+One module per attribute, Adam, a training step per batch; nothing is fused and nothing is slowed down.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ FLOORS = [
     ["caller_warning", "noise", "metrics", "missingness", "table"],
     ["models"],
     ["objective"],
+    ["native_training"],
     ["training"],
     ["presets"],
     ["imputation"],

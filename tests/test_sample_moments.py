@@ -2,6 +2,7 @@ import torch
 
 from tests import tolerances
 from tests.random_models import MIXED, random_case
+from vsae_fast.ops.draws import TorchDraws
 from vsae_fast.ops.importance_impute import expected_value
 from vsae_fast.ops.sample_moments import sample_data, sample_moments
 
@@ -10,7 +11,7 @@ def test_one_hot_levels_and_gaussian_values(generator):
     case = random_case(MIXED, 4, 1)
     n = 40_000
     output = torch.randn(1, MIXED.n_columns, generator=generator, dtype=torch.float64).expand(n, -1)
-    x = sample_data(output, case.decoders, generator)
+    x = sample_data(output, case.decoders, TorchDraws(generator))
     expected = expected_value(output[:1], MIXED)[0]
     categorical = torch.tensor([kind == "categorical" for kind in MIXED.kinds])[
         MIXED.column_attribute(torch.device("cpu"))
@@ -29,13 +30,13 @@ def test_moments_equal_those_of_the_same_samples():
     n_samples = 37  # not a multiple of the block
     moment, variance = sample_moments(
         case.mean, case.scale, case.decoders, n_samples=n_samples,
-        generator=torch.Generator().manual_seed(3), context=case.context,
+        draws=TorchDraws(torch.Generator().manual_seed(3)), context=case.context,
     )  # fmt: skip
-    generator, samples = torch.Generator().manual_seed(3), []
+    draws, samples = TorchDraws(torch.Generator().manual_seed(3)), []
     for count in (10, 10, 10, 7):
-        noise = torch.randn(count, *case.mean.shape, generator=generator, dtype=torch.float64)
+        noise = draws.normal((count, *case.mean.shape), case.mean)
         _, output = case.decoders.decode(case.mean + case.scale * noise, case.context)
-        samples.append(sample_data(output, case.decoders, generator))
+        samples.append(sample_data(output, case.decoders, draws))
     x = torch.cat(samples)
     torch.testing.assert_close(moment, x.mean(0))
     torch.testing.assert_close(variance, x.var(0, unbiased=False))
@@ -46,7 +47,7 @@ def test_no_gradient_reaches_the_sampling_pass():
     case.mean.requires_grad_()
     case.decoders.output.weight.requires_grad_()
     moment, variance = sample_moments(
-        case.mean, case.scale, case.decoders, n_samples=5, generator=torch.Generator().manual_seed(0)
+        case.mean, case.scale, case.decoders, n_samples=5, draws=TorchDraws(torch.Generator().manual_seed(0))
     )
     assert not moment.requires_grad
     assert not variance.requires_grad

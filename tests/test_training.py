@@ -38,10 +38,10 @@ class ScriptedScore:
         self.remaining = list(self.scores)
         self.states = []
 
-    def loss(self, model, x, mask, epoch, generator):
-        return HideAndScore(n_samples=1).loss(model, x, mask, epoch, generator)
+    def loss(self, model, x, mask, epoch, draws):
+        return HideAndScore(n_samples=1).loss(model, x, mask, epoch, draws)
 
-    def score(self, model, x, mask, generator):
+    def score(self, model, x, mask, draws):
         self.states.append(copy.deepcopy(model.state_dict()))
         return torch.full((x.shape[0],), self.remaining.pop(0))
 

@@ -6,6 +6,7 @@ from tests.random_models import MIXED, NUMERICAL_12, random_rows
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import HideAndScore, TwoPhase
+from vsae_fast.ops.draws import StreamDraws, TorchDraws
 
 PAPER = NetworkConfig()
 AUTO_LIKE = NetworkConfig(
@@ -114,7 +115,7 @@ def test_unobserved_proposal_does_not_see_unobserved_values(model, generator):
 def test_no_gradient_reaches_the_sampling_pass(generator):
     model = trained_like(MIXED, PAPER, generator).train()
     x, mask = random_rows(MIXED, 16, generator)
-    target, variance = TwoPhase().expected_target(model, x, mask, generator)
+    target, variance = TwoPhase().expected_target(model, x, mask, TorchDraws(generator))
     assert not target.requires_grad
     assert not variance.requires_grad
     assert model.training
@@ -129,15 +130,15 @@ def test_phase_two_gradient_is_that_of_a_fixed_target(generator):
     x, mask = random_rows(MIXED, 16, generator)
     objective = TwoPhase(warmup_epochs=0, n_unobserved_samples=20)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    seed = torch.Generator().manual_seed(5)
-    objective.loss(model, x, mask, 0, seed).backward()
+    draws = StreamDraws(5)
+    objective.loss(model, x, mask, 0, draws).backward()
     gradients = [p.grad.clone() for p in model.parameters()]
     model.load_state_dict(state)
     model.zero_grad()
-    seed = torch.Generator().manual_seed(5)
-    target, variance = objective.expected_target(model, x, mask, seed)
-    fill = torch.randn(x.shape, generator=seed, dtype=x.dtype)
-    latent = torch.randn(16, model.n_latent, generator=seed, dtype=x.dtype)
+    draws = StreamDraws(5)
+    target, variance = objective.expected_target(model, x, mask, draws)
+    fill = draws.normal(tuple(x.shape), x)
+    latent = draws.normal((16, model.n_latent), x)
     bound = model.elbo(
         x, mask, latent_noise=latent, fill_noise=fill, target=target, target_variance=variance,
         attribute_weight=torch.ones_like(mask),
@@ -149,7 +150,7 @@ def test_phase_two_gradient_is_that_of_a_fixed_target(generator):
 
 def test_hide_and_score_hides_only_observed_cells(generator):
     mask = (torch.rand(2000, 12, generator=generator) < 0.5).float()
-    visible = HideAndScore().hide(mask, generator)
+    visible = HideAndScore().hide(mask, TorchDraws(generator))
     assert ((visible == 0) | (mask == 1)).all()
     share = 1 - visible.sum() / mask.sum()
     assert abs(share - 0.45) < 0.02

@@ -9,3 +9,6 @@ EAGER_FLOOR = 1e-6  # ... whose own error is not taken for smaller than this (a 
 EXACT = 1e-10
 # Monte Carlo estimates: standard errors that the estimate may be off.
 STANDARD_ERRORS = 5.0
+
+# Losses of the C++ trainer against the float64 reference, the first twenty steps on the same noise.
+TRAINING_RELATIVE = 1e-4

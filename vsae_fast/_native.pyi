@@ -72,7 +72,15 @@ class Trainer:
     def import_parameters(self, addresses: list[int]) -> None: ...
     def export_parameters(self, addresses: list[int]) -> None: ...
     def step(
-        self, x: int, mask: int, index: int, n: int, second_phase: bool, learning_rate: float, weight_decay: float,
-        clip_norm: float, n_threads: int,
+        self,
+        x: int,
+        mask: int,
+        index: int,
+        n: int,
+        second_phase: bool,
+        learning_rate: float,
+        weight_decay: float,
+        clip_norm: float,
+        n_threads: int,
     ) -> float: ...
     def score(self, x: int, mask: int, n: int, seed: int, score: int) -> None: ...

@@ -54,7 +54,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``; ``"auto"`` is the CPU.
     backend : {"auto", "cpu", "reference"}
-        Kernels of imputation: ``"auto"`` takes the C++ kernel on the CPU, ``"reference"`` is plain PyTorch.
+        Kernels of training and imputation: ``"auto"`` takes C++ on the CPU, ``"reference"`` is plain PyTorch.
     n_jobs : int, optional
         Threads of the C++ kernel; torch's setting where it is left out, -1 for all processors.
     add_indicator : bool
@@ -264,6 +264,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 preset.plan,
                 torch.Generator(device).manual_seed(seed),
                 progress,
+                self.backend,
             )
         return model, history
 

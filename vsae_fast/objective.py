@@ -23,9 +23,7 @@ from vsae_fast.ops.sample_moments import sample_moments
 class Objective(Protocol):
     """A training loss and a validation score over encoded rows; ``mask`` is 1 where observed."""
 
-    def loss(
-        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws
-    ) -> torch.Tensor:
+    def loss(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws) -> torch.Tensor:
         """Mean negative bound of a batch, a scalar to descend."""
 
     def score(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, draws: Draws) -> torch.Tensor:
@@ -68,9 +66,7 @@ class TwoPhase:
     n_unobserved_samples: int = 100
     n_validation_samples: int = 8
 
-    def loss(
-        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws
-    ) -> torch.Tensor:
+    def loss(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws) -> torch.Tensor:
         target, variance, weight = x, None, mask
         if epoch >= self.warmup_epochs:
             target, variance = self.expected_target(model, x, mask, draws)
@@ -168,9 +164,7 @@ class HideAndScore:
         )
         return importance_weighted_bound(log_weight)
 
-    def loss(
-        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws
-    ) -> torch.Tensor:
+    def loss(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws) -> torch.Tensor:
         visible = self.hide(mask, draws)
         weight = mask - (1 - self.visible_weight) * visible
         return -self.bound(model, x, mask, visible, weight, draws).mean() / model.layout.n_attributes

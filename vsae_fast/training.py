@@ -12,11 +12,14 @@ from typing import Literal
 import torch
 
 from vsae_fast.models.vsae import VSAE
-from vsae_fast.objective import Objective, evaluation_mode
+from vsae_fast.native_training import NativeTrainer, supports
+from vsae_fast.objective import HideAndScore, Objective, TwoPhase, evaluation_mode
+from vsae_fast.ops.draws import Draws, StreamDraws, TorchDraws
 
 logger = logging.getLogger("vsae_fast")
 
 MIN_VALIDATION_ROWS = 10
+VALIDATION_CHUNK = 256  # rows scored at once, by the C++ trainer too
 WARM_UP_SHARE = 0.2  # of the steps, in the one-cycle schedule
 STILL_RISING = 0.05  # share of the whole rise that the last tenth of the epochs may still bring before we warn
 
@@ -47,18 +50,17 @@ class TrainingPlan:
     weight_decay: float = 0.0
     validation_fraction: float = 0.1
     clip_norm: float | None = None
-    validate_every: int = 1
 
 
 @dataclass
 class History:
-    """Record of one training run; one entry per epoch that was validated.
+    """Record of one training run; one entry per epoch.
 
     Attributes
     ----------
     epoch : list of int
     loss : list of float
-        Mean training loss since the entry before.
+        Mean training loss.
     score : list of float
         Validation score, nan without a validation split.
     best_epoch : int
@@ -116,6 +118,104 @@ def split(n_rows: int, fraction: float, generator: torch.Generator) -> tuple[tor
     return order[n_validation:], order[:n_validation]
 
 
+class TorchTrainer:
+    """The reference: the objective through autograd, torch's fused Adam. Any device and dtype.
+
+    Parameters
+    ----------
+    model : VSAE
+    objective : Objective
+    x : torch.Tensor, shape (N, D)
+    mask : torch.Tensor, shape (N, M)
+        1 = observed.
+    draws : Draws
+    weight_decay : float
+    clip_norm : float or None
+    """
+
+    def __init__(
+        self,
+        model: VSAE,
+        objective: Objective,
+        x: torch.Tensor,
+        mask: torch.Tensor,
+        *,
+        draws: Draws,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        self._model, self._objective, self._x, self._mask, self._draws = model, objective, x, mask, draws
+        self._clip_norm = clip_norm
+        # Without weight decay it is Adam.
+        self._optimizer = torch.optim.AdamW(model.parameters(), weight_decay=weight_decay, fused=True)
+
+    def step(self, rows: torch.Tensor, epoch: int, learning_rate: float) -> float:
+        """Update on the rows and return the loss before the update."""
+        self._model.train()
+        loss = self._objective.loss(self._model, self._x[rows], self._mask[rows], epoch, self._draws)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self._clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip_norm, foreach=True)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._optimizer.step()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def score(self, x: torch.Tensor, mask: torch.Tensor, seed: int) -> float:
+        """Mean validation score of rows, with the same noise every time."""
+        draws: Draws = StreamDraws(seed)
+        with evaluation_mode(self._model):
+            parts = [
+                self._objective.score(self._model, x[i : i + VALIDATION_CHUNK], mask[i : i + VALIDATION_CHUNK], draws)
+                for i in range(0, len(x), VALIDATION_CHUNK)
+            ]
+        return float(torch.cat(parts).double().mean())
+
+    def write_back(self) -> None:
+        """Nothing to do: the torch module is what is trained."""
+
+
+def make_trainer(
+    model: VSAE,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    objective: Objective,
+    plan: TrainingPlan,
+    generator: torch.Generator,
+    backend: str = "auto",
+) -> TorchTrainer | NativeTrainer:
+    """Trainer that ``backend`` names: one C++ call a step, autograd, or the first that can run.
+
+    Raises
+    ------
+    ValueError
+        ``backend="cpu"`` for a model that the C++ trainer cannot train.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    native = supports(model, objective)
+    if backend == "cpu" and not native:
+        raise ValueError("backend='cpu' trains float32 models on the CPU; use backend='reference'")
+    if native and backend != "reference":
+        assert isinstance(objective, (TwoPhase, HideAndScore))
+        max_rows = max(plan.batch_size + 1, VALIDATION_CHUNK)
+        return NativeTrainer(
+            model,
+            objective,
+            x,
+            mask,
+            max_rows=max_rows,
+            seed=seed,
+            weight_decay=plan.weight_decay,
+            clip_norm=plan.clip_norm,
+        )
+    draws = StreamDraws(seed) if x.device.type == "cpu" else TorchDraws(generator)
+    return TorchTrainer(
+        model, objective, x, mask, draws=draws, weight_decay=plan.weight_decay, clip_norm=plan.clip_norm
+    )
+
+
 def train(
     model: VSAE,
     x: torch.Tensor,
@@ -124,6 +224,7 @@ def train(
     plan: TrainingPlan,
     generator: torch.Generator,
     progress: Progress | None = None,
+    backend: str = "auto",
 ) -> History:
     """Train in place; leaves the model in evaluation mode with the parameters of its best epoch.
 
@@ -139,7 +240,9 @@ def train(
     generator : torch.Generator
         Decides the split, the batches and all noise; torch's global generator is not touched.
     progress : callable, optional
-        Called with (epoch, loss, score) after each validated epoch.
+        Called with (epoch, loss, score) after each epoch.
+    backend : {"auto", "cpu", "reference"}
+        See :func:`make_trainer`.
 
     Returns
     -------
@@ -160,41 +263,31 @@ def train(
         model.eval()
         return history
 
-    optimizer = torch.optim.AdamW(  # without weight decay it is Adam
-        model.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
-    )
-    steps_per_epoch = sum(1 for _ in batches(n_train, plan.batch_size, torch.Generator(x.device)))
-    total_steps = plan.epochs * steps_per_epoch
+    trainer = make_trainer(model, x_train, mask_train, objective, plan, generator, backend)
+    total_steps = plan.epochs * sum(1 for _ in batches(n_train, plan.batch_size, torch.Generator(x.device)))
     factor = one_cycle if plan.schedule == "one-cycle" else constant
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step / total_steps))
     best_score, best_state = -math.inf, None
-    running: list[torch.Tensor] = []
+    n_steps = 0
     for epoch in range(plan.epochs):
-        model.train()
+        losses = []
         for rows in batches(n_train, plan.batch_size, generator):
-            loss = objective.loss(model, x_train[rows], mask_train[rows], epoch, generator)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if plan.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), plan.clip_norm, foreach=True)
-            optimizer.step()
-            schedule.step()
-            running.append(loss.detach())
-        if (epoch + 1) % plan.validate_every and epoch + 1 != plan.epochs:
-            continue
-        mean_loss = float(torch.stack(running).mean())
-        running.clear()
+            losses.append(trainer.step(rows, epoch, plan.learning_rate * factor(n_steps / total_steps)))
+            n_steps += 1
+        mean_loss = sum(losses) / len(losses)
         if not math.isfinite(mean_loss):
             raise FloatingPointError(f"the training loss became {mean_loss} in epoch {epoch}; lower learning_rate")
-        score = validate(model, x_validation, mask_validation, objective, validation_seed)
+        score = trainer.score(x_validation, mask_validation, validation_seed) if len(x_validation) else math.nan
         history.epoch.append(epoch)
         history.loss.append(mean_loss)
         history.score.append(score)
         if score > best_score or math.isnan(score):
             best_score, history.best_epoch = score, epoch
-            best_state = copy.deepcopy(model.state_dict()) if not math.isnan(score) else None
+            if not math.isnan(score):
+                trainer.write_back()
+                best_state = copy.deepcopy(model.state_dict())
         if progress is not None:
             progress(epoch, mean_loss, score)
+    trainer.write_back()
     if best_state is not None:
         model.load_state_dict(best_state)
     model.eval()
@@ -202,13 +295,3 @@ def train(
     if history.still_rising():
         logger.warning("the validation bound was still rising after %d epochs; raise epochs", plan.epochs)
     return history
-
-
-@torch.no_grad()
-def validate(model: VSAE, x: torch.Tensor, mask: torch.Tensor, objective: Objective, seed: int) -> float:
-    """Mean score on the validation rows with the same noise every time; nan where there are none."""
-    if x.shape[0] == 0:
-        return math.nan
-    generator = torch.Generator(x.device).manual_seed(seed)
-    with evaluation_mode(model):
-        return float(objective.score(model, x, mask, generator).mean())

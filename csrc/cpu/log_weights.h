@@ -100,15 +100,14 @@ static void log_weights(const LogWeights& w) {
 }
 
 static void draw_latents(const Latents& d) {
-    for (long k = 0; k < d.n_samples; ++k)
-        for (long row = 0; row < d.n_rows; ++row) {
-            const long sample_row = k * d.n_rows + row;
-            float* noise = d.noise + sample_row * d.noise_stride;
-            for (int l = d.n_latent; l < d.noise_stride; ++l) noise[l] = 0.0f;
-            for (int l = 0; l < d.n_latent; l += kLanes) {
-                const Vec scale = exp(0.5f * load(d.log_variance + row * d.latent_stride + l));
-                const Vec mean = load(d.mean + row * d.latent_stride + l);
-                store(d.z + sample_row * d.z_stride + l, mean + scale * load(noise + l));
+    for (long row = 0; row < d.n_rows; ++row)
+        for (int l = 0; l < d.n_latent; l += kLanes) {
+            const Vec scale = exp(0.5f * load(d.log_variance + row * d.latent_stride + l));
+            const Vec mean = load(d.mean + row * d.latent_stride + l);
+            for (long k = 0; k < d.n_samples; ++k) {
+                float* noise = d.noise + (k * d.n_rows + row) * d.noise_stride + l;
+                for (int i = d.n_latent - l; i < kLanes; ++i) noise[i] = 0.0f;
+                store(d.z + (k * d.n_rows + row) * d.z_stride + l, mean + scale * load(noise));
             }
         }
 }

@@ -7,7 +7,7 @@
 #include "core/training_step.h"
 #include "cpu/aligned_buffer.h"
 #include "cpu/parameter_store.h"
-#include "cpu/training_kernels.h"
+#include "cpu/shared_work.h"
 
 namespace vsae {
 
@@ -44,8 +44,8 @@ struct LayerState {
 
 class Mlp {
    public:
-    Mlp(const TrainingKernels& kernels, ParameterStore& store, float slope, int max_rows)
-        : kernels_(kernels), store_(store), slope_(slope), max_rows_(max_rows) {}
+    Mlp(SharedWork& work, ParameterStore& store, float slope, int max_rows)
+        : work_(work), store_(store), slope_(slope), max_rows_(max_rows) {}
 
     void add(const LayerShape& shape, const LayerParameters& parameters) {
         const long floats = static_cast<long>(max_rows_) * row_stride(shape.n_out);
@@ -76,8 +76,8 @@ class Mlp {
             const bool adds = i == 0 && context;
             const float* bias = layer.parameters.bias < 0 ? nullptr : store_.value(layer.parameters.bias);
             if (adds) add_context(linear, stride, rows, layer.shape.n_out, *context, context_rows, bias);
-            kernels_.product({x.data, x.stride, 1, store_.value(layer.parameters.weight), stride, bias, linear, stride,
-                              rows, whole_lines(layer.shape.n_out), layer.shape.n_in, adds});
+            work_.product({x.data, x.stride, 1, store_.value(layer.parameters.weight), stride, bias, linear, stride,
+                           rows, whole_lines(layer.shape.n_out), layer.shape.n_in, adds});
             if (layer.shape.norm) {
                 const LayerParameters& p = layer.parameters;
                 layer.forward = {rows,
@@ -95,9 +95,9 @@ class Mlp {
                                  slope_,
                                  training,
                                  false};
-                kernels_.normalise(layer.forward);
+                work_.normalise(layer.forward);
             } else if (layer.shape.activation) {
-                kernels_.activate(linear, static_cast<long>(rows) * stride, slope_);
+                work_.kernels.activate(linear, static_cast<long>(rows) * stride, slope_);
             }
             x = {layer.out.data(), stride};
         }
@@ -113,25 +113,23 @@ class Mlp {
             const int stride = row_stride(layer.shape.n_out), columns = whole_lines(layer.shape.n_out);
             float* gradient = layer.gradient.data();
             if (layer.shape.norm)
-                kernels_.normalise_backward(
-                    {layer.forward, gradient, store_.gradient(p.gamma), store_.gradient(p.beta)});
+                work_.normalise_backward({layer.forward, gradient, store_.gradient(p.gamma), store_.gradient(p.beta)});
             else if (layer.shape.activation)
-                kernels_.activate_backward(gradient, layer.out.data(), static_cast<long>(rows_) * stride, slope_);
+                work_.kernels.activate_backward(gradient, layer.out.data(), static_cast<long>(rows_) * stride, slope_);
             const Matrix below = i ? Matrix{layers_[i - 1].out.data(), row_stride(layers_[i - 1].shape.n_out)} : in_;
-            kernels_.product({below.data, 1, below.stride, gradient, stride, nullptr, store_.gradient(p.weight), stride,
-                              layer.shape.n_in, columns, rows_, false});
-            if (p.bias >= 0) kernels_.column_sum(gradient, rows_, columns, stride, store_.gradient(p.bias));
+            work_.product({below.data, 1, below.stride, gradient, stride, nullptr, store_.gradient(p.weight), stride,
+                           layer.shape.n_in, columns, rows_, false});
+            if (p.bias >= 0) work_.kernels.column_sum(gradient, rows_, columns, stride, store_.gradient(p.bias));
             const Matrix down = i ? Matrix{layers_[i - 1].gradient.data(), row_stride(layers_[i - 1].shape.n_out)} : to;
             if (!down.data) continue;
             transpose(store_.value(p.weight), layer.shape.n_in, layer.shape.n_out);
-            kernels_.product({gradient, stride, 1, transposed_->data(), row_stride(layer.shape.n_in), nullptr,
-                              down.data, down.stride, rows_, whole_lines(layer.shape.n_in), layer.shape.n_out,
-                              i == 0 && accumulate});
+            work_.product({gradient, stride, 1, transposed_->data(), row_stride(layer.shape.n_in), nullptr, down.data,
+                           down.stride, rows_, whole_lines(layer.shape.n_in), layer.shape.n_out, i == 0 && accumulate});
         }
     }
 
    private:
-    const TrainingKernels& kernels_;
+    SharedWork& work_;
     ParameterStore& store_;
     float slope_;
     int max_rows_;

@@ -38,7 +38,7 @@ void Network::add_decoder(Mlp& mlp, int n_in, const std::vector<int>& hidden, in
 
 Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, int max_rows, std::uint64_t seed,
                  CpuLevel level)
-    : kernels_(training_kernels_for(level)),
+    : work_(training_kernels_for(level)),
       shape_(shape),
       objective_(objective),
       n_columns_(shape.attribute_start.back()),
@@ -108,12 +108,12 @@ Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, 
         }
     }
     for (const auto& layers : own) {
-        attributive_.emplace_back(kernels_, store, slope, max_rows);
+        attributive_.emplace_back(work_, store, slope, max_rows);
         for (const auto& [layer, parameters] : layers) attributive_.back().add(layer, parameters);
         own_input_.push_back(AlignedBuffer::zeros(static_cast<long>(max_rows) * row_stride(layers[0].first.n_in)));
     }
 
-    collective_ = std::make_unique<Mlp>(kernels_, store, slope, max_rows);
+    collective_ = std::make_unique<Mlp>(work_, store, slope, max_rows);
     int width = n_columns_ + n_attributes_;
     for (const int out : shape.collective_hidden) {
         LayerParameters layer;
@@ -122,15 +122,15 @@ Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, 
         collective_->add({width, out, true, false}, layer);
         width = out;
     }
-    head_ = std::make_unique<Mlp>(kernels_, store, slope, max_rows);
+    head_ = std::make_unique<Mlp>(work_, store, slope, max_rows);
     LayerParameters head;
     add_linear(width, 2 * n_latent_, &head);
     head_->add({width, 2 * n_latent_, false, false}, head);
 
     const int decoded = max_rows * max_samples_;
-    mask_decoder_ = std::make_unique<Mlp>(kernels_, store, slope, decoded);
+    mask_decoder_ = std::make_unique<Mlp>(work_, store, slope, decoded);
     add_decoder(*mask_decoder_, n_latent_, shape.mask_hidden, n_attributes_, false);
-    data_decoder_ = std::make_unique<Mlp>(kernels_, store, slope, decoded);
+    data_decoder_ = std::make_unique<Mlp>(work_, store, slope, decoded);
     add_decoder(*data_decoder_, n_latent_ + n_attributes_, shape.data_hidden, n_columns_, shape.linear_tail);
     if (shape.skip) context_weight_ = store.add(width, shape.data_hidden[0], true);
     raw_scale_ = store.add(1, n_attributes_, false);
@@ -157,8 +157,8 @@ void Network::gather(const Rows& rows) {
 void Network::hide(Draws& draws, int n) {
     float* share = attribute_noise_buffer_.data();
     float* uniform = share + static_cast<long>(n) * kLine;
-    kernels_.fill_uniform(draws.seed, draws.next++, share, static_cast<long>(n) * kLine);
-    kernels_.fill_uniform(draws.seed, draws.next++, uniform, static_cast<long>(n) * attribute_noise_);
+    work_.kernels.fill_uniform(draws.seed, draws.next++, share, static_cast<long>(n) * kLine);
+    work_.kernels.fill_uniform(draws.seed, draws.next++, uniform, static_cast<long>(n) * attribute_noise_);
     const float low = objective_.hidden_low, range = objective_.hidden_high - objective_.hidden_low;
     for (long r = 0; r < n; ++r)
         for (int a = 0; a < n_attributes_; ++a) {
@@ -191,8 +191,8 @@ void Network::update_scale() {
 void Network::encode(const float* visible, Draws& draws, int n, bool training) {
     const int fill_stride = row_stride(n_columns_ + n_attributes_);
     if (shape_.noise_fill)
-        kernels_.fill_normal(draws.seed, draws.next++, column_noise_buffer_.data(),
-                             static_cast<long>(n) * column_noise_);
+        work_.kernels.fill_normal(draws.seed, draws.next++, column_noise_buffer_.data(),
+                                  static_cast<long>(n) * column_noise_);
     for (long r = 0; r < n; ++r) {
         float* filled = filled_.data() + r * fill_stride;
         const float* x = x_.data() + r * column_stride_;
@@ -234,60 +234,60 @@ void Network::encode(const float* visible, Draws& draws, int n, bool training) {
 }
 
 void Network::draw_latents(Draws& draws, int n_samples, int n) {
-    kernels_.fill_normal(draws.seed, draws.next++, latent_noise_buffer_.data(),
-                         static_cast<long>(n_samples) * n * latent_noise_);
-    kernels_.draw_latents({n_samples, n, n_latent_, latent_stride_, latent_noise_, z_stride_, mean_.data(),
-                           log_variance_.data(), latent_noise_buffer_.data(), z_.data()});
+    work_.kernels.fill_normal(draws.seed, draws.next++, latent_noise_buffer_.data(),
+                              static_cast<long>(n_samples) * n * latent_noise_);
+    work_.kernels.draw_latents({n_samples, n, n_latent_, latent_stride_, latent_noise_, z_stride_, mean_.data(),
+                                log_variance_.data(), latent_noise_buffer_.data(), z_.data()});
 }
 
 void Network::decode(int n_samples, int n, bool training) {
     const int rows = n_samples * n;
     mask_decoder_->forward({z_.data(), z_stride_}, rows, training);
     const Matrix logits = mask_decoder_->output();
-    kernels_.sigmoid(logits.data, rows, n_attributes_, logits.stride, z_.data() + n_latent_, z_stride_);
+    work_.kernels.sigmoid(logits.data, rows, n_attributes_, logits.stride, z_.data() + n_latent_, z_stride_);
     Matrix context{context_.data(), row_stride(shape_.data_hidden[0])};
     if (shape_.skip) {
         const Matrix hidden = collective_->output();
-        kernels_.product({hidden.data, hidden.stride, 1, store.value(context_weight_), context.stride, nullptr,
-                          context.data, context.stride, n, whole_lines(shape_.data_hidden[0]), collective_->n_out(),
-                          false});
+        work_.product({hidden.data, hidden.stride, 1, store.value(context_weight_), context.stride, nullptr,
+                       context.data, context.stride, n, whole_lines(shape_.data_hidden[0]), collective_->n_out(),
+                       false});
     }
     data_decoder_->forward({z_.data(), z_stride_}, rows, training, nullptr, 0, shape_.skip ? &context : nullptr, n);
 }
 
 void Network::log_weights(int n_samples, int n, bool with_prior, const float* variance, const float* target) {
-    kernels_.log_weights({n_attributes_,
-                          n_columns_,
-                          n_latent_,
-                          n_samples,
-                          n,
-                          shape_.attribute_start.data(),
-                          shape_.attribute_kind.data(),
-                          log_scale_.data(),
-                          precision_.data(),
-                          numerical_.data(),
-                          attribute_.data(),
-                          target,
-                          variance,
-                          weight_.data(),
-                          column_weight_.data(),
-                          mask_.data(),
-                          data_decoder_->output().data,
-                          mask_decoder_->output().data,
-                          z_.data(),
-                          latent_noise_buffer_.data(),
-                          log_variance_.data(),
-                          column_stride_,
-                          attribute_stride_,
-                          latent_stride_,
-                          latent_noise_,
-                          z_stride_,
-                          with_prior,
-                          log_weight_.data(),
-                          data_decoder_->output_gradient().data,
-                          log_scale_gradient_.data(),
-                          mask_decoder_->output_gradient().data,
-                          scratch_.data()});
+    work_.kernels.log_weights({n_attributes_,
+                               n_columns_,
+                               n_latent_,
+                               n_samples,
+                               n,
+                               shape_.attribute_start.data(),
+                               shape_.attribute_kind.data(),
+                               log_scale_.data(),
+                               precision_.data(),
+                               numerical_.data(),
+                               attribute_.data(),
+                               target,
+                               variance,
+                               weight_.data(),
+                               column_weight_.data(),
+                               mask_.data(),
+                               data_decoder_->output().data,
+                               mask_decoder_->output().data,
+                               z_.data(),
+                               latent_noise_buffer_.data(),
+                               log_variance_.data(),
+                               column_stride_,
+                               attribute_stride_,
+                               latent_stride_,
+                               latent_noise_,
+                               z_stride_,
+                               with_prior,
+                               log_weight_.data(),
+                               data_decoder_->output_gradient().data,
+                               log_scale_gradient_.data(),
+                               mask_decoder_->output_gradient().data,
+                               scratch_.data()});
 }
 
 // KL(q || N(0, I)) of one row; with a gradient, factor times its derivative is written.

@@ -6,8 +6,8 @@
 
 #include "cpu/mlp.h"
 #include "cpu/parameter_store.h"
+#include "cpu/shared_work.h"
 #include "cpu/trainer.h"
-#include "cpu/training_kernels.h"
 
 namespace vsae {
 
@@ -17,6 +17,11 @@ inline constexpr float kLogVarianceLimit = 8.0f;
 struct Draws {
     std::uint64_t seed;
     std::uint64_t next;
+};
+
+// What one thread needs to draw samples of x_u.
+struct SamplingScratch {
+    AlignedBuffer noise, z, even, odd, normal, uniform;
 };
 
 class Network {
@@ -30,7 +35,7 @@ class Network {
     void score(const Rows& rows, std::uint64_t seed, double* score);
 
    private:
-    const TrainingKernels& kernels_;
+    SharedWork work_;
     NetworkShape shape_;
     ObjectiveSettings objective_;
     int n_columns_, n_attributes_, n_latent_;
@@ -50,6 +55,8 @@ class Network {
     AlignedBuffer mean_, log_variance_, mean_gradient_, log_variance_gradient_;
     AlignedBuffer z_, z_gradient_, context_, context_gradient_, hidden_gradient_;
     AlignedBuffer log_weight_, factor_, log_scale_gradient_, scratch_;
+    std::vector<SamplingScratch> sampling_scratch_;  // one per thread
+    std::vector<AlignedBuffer> moments_;             // sums and sums of squares of each block of samples
     AlignedBuffer log_scale_, precision_, numerical_, attribute_;
 
     long add_linear(int n_in, int n_out, LayerParameters* layer);
@@ -66,7 +73,7 @@ class Network {
     void log_weights(int n_samples, int n, bool with_prior, const float* variance, const float* target);
     double kl(int row, bool with_gradient, float factor);
     void backward(int n_samples, int n);
-    void sample_unobserved(Draws& draws, int n, int n_threads);
+    void sample_unobserved(Draws& draws, int n);
     void update(const OptimiserSettings& settings);
 };
 

@@ -13,12 +13,13 @@ void Network::backward(int n_samples, int n) {
     const bool with_prior = objective_.n_samples > 0;
     const float* factor = factor_.data();
     const Matrix output = data_decoder_->output_gradient(), logits = mask_decoder_->output_gradient();
-    kernels_.scale_rows(output.data, rows, whole_lines(n_columns_), output.stride, factor);
-    kernels_.scale_rows(log_scale_gradient_.data(), rows, whole_lines(n_columns_), column_stride_, factor);
-    kernels_.scale_rows(logits.data, rows, whole_lines(n_attributes_), logits.stride, factor);
+    work_.kernels.scale_rows(output.data, rows, whole_lines(n_columns_), output.stride, factor);
+    work_.kernels.scale_rows(log_scale_gradient_.data(), rows, whole_lines(n_columns_), column_stride_, factor);
+    work_.kernels.scale_rows(logits.data, rows, whole_lines(n_attributes_), logits.stride, factor);
 
     AlignedBuffer column_sum(column_stride_);
-    kernels_.column_sum(log_scale_gradient_.data(), rows, whole_lines(n_columns_), column_stride_, column_sum.data());
+    work_.kernels.column_sum(log_scale_gradient_.data(), rows, whole_lines(n_columns_), column_stride_,
+                             column_sum.data());
     const float* raw = store.value(raw_scale_);
     for (int a = 0; a < n_attributes_; ++a) {
         float sum = 0;
@@ -92,15 +93,15 @@ void Network::backward(int n_samples, int n) {
             }
         const int inner = collective_->n_out(), inner_stride = row_stride(inner);
         const Matrix out = collective_->output();
-        kernels_.product({out.data, 1, out.stride, context, stride, nullptr, store.gradient(context_weight_), stride,
-                          inner, whole_lines(width), n, false});
+        work_.product({out.data, 1, out.stride, context, stride, nullptr, store.gradient(context_weight_), stride,
+                       inner, whole_lines(width), n, false});
         const float* weight = store.value(context_weight_);
         for (int o = 0; o < width; ++o)
             for (int i = 0; i < inner; ++i)
                 hidden_gradient_.data()[static_cast<long>(o) * inner_stride + i] =
                     weight[static_cast<long>(i) * stride + o];
-        kernels_.product({context, stride, 1, hidden_gradient_.data(), inner_stride, nullptr, hidden.data,
-                          hidden.stride, n, whole_lines(inner), width, true});
+        work_.product({context, stride, 1, hidden_gradient_.data(), inner_stride, nullptr, hidden.data, hidden.stride,
+                       n, whole_lines(inner), width, true});
     }
     collective_->backward({nullptr, 0});
 }
@@ -109,13 +110,13 @@ void Network::update(const OptimiserSettings& settings) {
     ++steps_;
     float factor = 1;
     if (settings.clip_norm > 0) {
-        const double norm = std::sqrt(kernels_.squared_norm(store.gradient(0), store.size()));
+        const double norm = std::sqrt(work_.kernels.squared_norm(store.gradient(0), store.size()));
         factor = static_cast<float>(std::min(1.0, settings.clip_norm / (norm + 1e-6)));
     }
-    kernels_.adam({store.size(), store.value(0), store.gradient(0), store.first(), store.second(), factor,
-                   settings.learning_rate, settings.weight_decay,
-                   static_cast<float>(1 - std::pow(0.9, static_cast<double>(steps_))),
-                   static_cast<float>(1 - std::pow(0.999, static_cast<double>(steps_)))});
+    work_.kernels.adam({store.size(), store.value(0), store.gradient(0), store.first(), store.second(), factor,
+                        settings.learning_rate, settings.weight_decay,
+                        static_cast<float>(1 - std::pow(0.9, static_cast<double>(steps_))),
+                        static_cast<float>(1 - std::pow(0.999, static_cast<double>(steps_)))});
 }
 
 }  // namespace vsae

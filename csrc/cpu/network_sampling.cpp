@@ -15,17 +15,17 @@ constexpr int kSamplesPerBlock = 10;  // decoded at once
 }  // namespace
 
 // Writes target (observed values, means of the sampled ones) and variance.
-void Network::sample_unobserved(Draws& draws, int n, int n_threads) {
+void Network::sample_unobserved(Draws& draws, int n) {
     encode(mask_.data(), draws, n, false);
     const float slope = shape_.negative_slope;
-    const FoldedMlp mask_decoder(kernels_, store, *mask_decoder_, slope);
-    const FoldedMlp data_decoder(kernels_, store, *data_decoder_, slope);
+    const FoldedMlp mask_decoder(work_.kernels, store, *mask_decoder_, slope);
+    const FoldedMlp data_decoder(work_.kernels, store, *data_decoder_, slope);
     Matrix context{context_.data(), row_stride(shape_.data_hidden[0])};
     if (shape_.skip) {
         const Matrix hidden = collective_->output();
-        kernels_.product({hidden.data, hidden.stride, 1, store.value(context_weight_), context.stride, nullptr,
-                          context.data, context.stride, n, whole_lines(shape_.data_hidden[0]), collective_->n_out(),
-                          false});
+        work_.product({hidden.data, hidden.stride, 1, store.value(context_weight_), context.stride, nullptr,
+                       context.data, context.stride, n, whole_lines(shape_.data_hidden[0]), collective_->n_out(),
+                       false});
         for (long r = 0; r < n; ++r)
             for (int c = 0; c < shape_.data_hidden[0]; ++c)
                 context.data[r * context.stride + c] *= data_decoder.factors()[static_cast<std::size_t>(c)];
@@ -41,34 +41,42 @@ void Network::sample_unobserved(Draws& draws, int n, int n_threads) {
     draws.next += static_cast<std::uint64_t>(n_blocks) * static_cast<std::uint64_t>(per_block);
 
     const long moments = static_cast<long>(n) * column_stride_;
-    AlignedBuffer total(n_blocks * moments), square(n_blocks * moments);
     const int widest = std::max(mask_decoder.scratch_stride(), data_decoder.scratch_stride());
-    parallel_rows(n_blocks, 1, n_threads, [&](RowTasks& tasks) {
-        const long rows = static_cast<long>(kSamplesPerBlock) * n;
-        AlignedBuffer noise(rows * latent_noise_), z = AlignedBuffer::zeros(rows * z_stride_), even(rows * widest),
-                                                   odd(rows * widest);
-        AlignedBuffer normal(any_numerical ? rows * column_noise_ : 0),
-            uniform(any_categorical ? rows * column_noise_ : 0);
+    const long max_rows = static_cast<long>(kSamplesPerBlock) * max_rows_;
+    while (static_cast<int>(sampling_scratch_.size()) < work_.n_threads())
+        sampling_scratch_.push_back({AlignedBuffer(max_rows * latent_noise_),
+                                     AlignedBuffer::zeros(max_rows * z_stride_), AlignedBuffer(max_rows * widest),
+                                     AlignedBuffer(max_rows * widest),
+                                     AlignedBuffer(any_numerical ? max_rows * column_noise_ : 0),
+                                     AlignedBuffer(any_categorical ? max_rows * column_noise_ : 0)});
+    if (moments_.empty())
+        for (int i = 0; i < 2; ++i) moments_.emplace_back(static_cast<long>(n_blocks) * max_rows_ * column_stride_);
+    AlignedBuffer &total = moments_[0], &square = moments_[1];
+    RowTasks tasks(n_blocks, 1);
+    work_.run([&](int part) {
+        auto& [noise, z, even, odd, normal, uniform] = sampling_scratch_[static_cast<std::size_t>(part)];
         for (long block, end; tasks.next(&block, &end);) {
             const int count = std::min(kSamplesPerBlock, n_total - static_cast<int>(block) * kSamplesPerBlock);
             std::uint64_t number = first + static_cast<std::uint64_t>(block) * static_cast<std::uint64_t>(per_block);
             const int block_rows = count * n;
-            kernels_.fill_normal(draws.seed, number++, noise.data(), static_cast<long>(block_rows) * latent_noise_);
-            kernels_.draw_latents({count, n, n_latent_, latent_stride_, latent_noise_, z_stride_, mean_.data(),
-                                   log_variance_.data(), noise.data(), z.data()});
+            work_.kernels.fill_normal(draws.seed, number++, noise.data(),
+                                      static_cast<long>(block_rows) * latent_noise_);
+            work_.kernels.draw_latents({count, n, n_latent_, latent_stride_, latent_noise_, z_stride_, mean_.data(),
+                                        log_variance_.data(), noise.data(), z.data()});
             const Matrix logits =
                 mask_decoder.run({z.data(), z_stride_}, block_rows, even.data(), odd.data(), nullptr, 0);
-            kernels_.sigmoid(logits.data, block_rows, n_attributes_, logits.stride, z.data() + n_latent_, z_stride_);
+            work_.kernels.sigmoid(logits.data, block_rows, n_attributes_, logits.stride, z.data() + n_latent_,
+                                  z_stride_);
             const Matrix output = data_decoder.run({z.data(), z_stride_}, block_rows, even.data(), odd.data(),
                                                    shape_.skip ? &context : nullptr, n);
             const long floats = static_cast<long>(block_rows) * column_noise_;
-            if (any_numerical) kernels_.fill_normal(draws.seed, number++, normal.data(), floats);
-            if (any_categorical) kernels_.fill_uniform(draws.seed, number++, uniform.data(), floats);
-            kernels_.sample_moments({count, n, n_attributes_, n_columns_, shape_.attribute_start.data(),
-                                     shape_.attribute_kind.data(), log_scale_.data(), numerical_.data(), output.data,
-                                     any_numerical ? normal.data() : nullptr,
-                                     any_categorical ? uniform.data() : nullptr, column_stride_, column_noise_,
-                                     total.data() + block * moments, square.data() + block * moments});
+            if (any_numerical) work_.kernels.fill_normal(draws.seed, number++, normal.data(), floats);
+            if (any_categorical) work_.kernels.fill_uniform(draws.seed, number++, uniform.data(), floats);
+            work_.kernels.sample_moments({count, n, n_attributes_, n_columns_, shape_.attribute_start.data(),
+                                          shape_.attribute_kind.data(), log_scale_.data(), numerical_.data(),
+                                          output.data, any_numerical ? normal.data() : nullptr,
+                                          any_categorical ? uniform.data() : nullptr, column_stride_, column_noise_,
+                                          total.data() + block * moments, square.data() + block * moments});
         }
     });
     for (long r = 0; r < n; ++r)

@@ -33,11 +33,16 @@ static void normalise(Normalisation& n) {
             for (int r = 0; r < n.rows; ++r) sum += row_weight(n, r) * load(n.h + static_cast<long>(r) * n.stride + c);
             const Vec old_mean = mean, old_variance = variance;
             mean = sum / count;
-            Vec square{};
+            Vec square{}, left{};
             for (int r = 0; r < n.rows; ++r) {
-                const Vec centred = load(n.h + static_cast<long>(r) * n.stride + c) - mean;
-                square += row_weight(n, r) * (centred * centred);
+                const Vec centred = row_weight(n, r) * (load(n.h + static_cast<long>(r) * n.stride + c) - mean);
+                square += centred * centred;
+                left += centred;
             }
+            // What rounding left of the mean: columns far from zero and hardly varying would feel it.
+            const Vec correction = left / count;
+            mean += correction;
+            square -= count * correction * correction;
             variance = square / count;
             store(n.running_mean + c, old_mean + kNormMomentum * (mean - old_mean));
             store(n.running_var + c, old_variance + kNormMomentum * (square / (count - 1.0f) - old_variance));
@@ -59,15 +64,16 @@ static void normalise_backward(const NormalisationGradient& g) {
     const Normalisation& n = g.forward;
     const float count = weighted_rows(n);
     for (int c = 0; c < n.columns; c += kLanes) {
-        Vec of_gamma{}, of_beta{};
+        Sum gamma_sum, beta_sum;  // compensated: Adam turns the sign of a gradient that should be zero into a step
         for (int r = 0; r < n.rows; ++r) {
             const long at = static_cast<long>(r) * n.stride + c;
             const Vec above = load(g.gradient + at);
             const Vec d = load(n.out + at) > 0.0f ? above : n.slope * above;
             store(g.gradient + at, d);
-            of_gamma += d * load(n.h + at);
-            of_beta += d;
+            gamma_sum.add(d * load(n.h + at));
+            beta_sum.add(d);
         }
+        const Vec of_gamma = gamma_sum.total, of_beta = beta_sum.total;
         store(g.gamma + c, of_gamma);
         store(g.beta + c, of_beta);
         const Vec factor = load(n.gamma + c) * load(n.inverse + c);

@@ -9,9 +9,16 @@
 
 namespace vsae {
 
+namespace {
+
+constexpr int kValidationRows = 256;  // scored at once; VALIDATION_CHUNK in vsae_fast/training.py
+
+}  // namespace
+
 double Network::step(const Rows& rows, bool second_phase, const OptimiserSettings& settings, int n_threads) {
     const int n = rows.n, n_samples = max_samples_;
     const bool importance_weighted = objective_.n_samples > 0;
+    work_.set_threads(n_threads);
     gather(rows);
     update_scale();
     const float* target = x_.data();
@@ -22,7 +29,7 @@ double Network::step(const Rows& rows, bool second_phase, const OptimiserSetting
         std::copy_n(mask_.data(), static_cast<long>(n) * attribute_stride_, visible_.data());
         std::copy_n(mask_.data(), static_cast<long>(n) * attribute_stride_, weight_.data());
         if (second_phase) {
-            sample_unobserved(draws_, n, n_threads);
+            sample_unobserved(draws_, n);
             target = target_.data();
             variance = variance_.data();
             std::fill_n(weight_.data(), static_cast<long>(n) * attribute_stride_, 1.0f);
@@ -64,8 +71,8 @@ void Network::score(const Rows& rows, std::uint64_t seed, double* score) {
     update_scale();
     const bool importance_weighted = objective_.n_samples > 0;
     const int n_samples = max_samples_;
-    for (int begin = 0; begin < rows.n; begin += max_rows_) {
-        const int n = std::min(max_rows_, rows.n - begin);
+    for (int begin = 0; begin < rows.n; begin += kValidationRows) {
+        const int n = std::min(kValidationRows, rows.n - begin);
         gather({rows.x + static_cast<long>(begin) * n_columns_, rows.mask + static_cast<long>(begin) * n_attributes_,
                 nullptr, n});
         for (int i = 0; i < objective_.n_validation_draws; ++i) {
