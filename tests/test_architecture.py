@@ -21,6 +21,7 @@ FLOORS = [
     ["training"],
     ["presets"],
     ["imputation"],
+    ["ensemble"],
     ["estimator", "files", "plots"],
     ["one_call"],
 ]

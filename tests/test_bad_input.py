@@ -80,6 +80,7 @@ BAD_PARAMETERS = {
     "device": ({"device": "gpu0"}, "unknown device 'gpu0'; use"),
     "no such gpu": ({"device": "cuda:99"}, "device='cuda:99'"),
     "other device": ({"device": "meta"}, "unknown device 'meta'"),
+    "n_models": ({"n_models": 0}, "n_models must be an integer of at least 1"),
     "epochs": ({"epochs": -1}, "epochs must be"),
     "batch_size": ({"batch_size": 1}, "batch_size must be"),
     "learning_rate": ({"learning_rate": 0.0}, "learning_rate must be positive"),
@@ -139,15 +140,16 @@ def fitted(X):
 
 
 def state_of(imputer):
-    model = imputer.model_
-    return (dict(vars(imputer)), {name: tensor.clone() for name, tensor in model.state_dict().items()})
+    parameters = [tensor.clone() for model in imputer.models_ for tensor in model.state_dict().values()]
+    return dict(vars(imputer)), parameters
 
 
 def assert_unchanged(imputer, state):
     attributes, parameters = state
     assert vars(imputer).keys() == attributes.keys()
     assert all(vars(imputer)[name] is value for name, value in attributes.items())
-    assert all(torch.equal(tensor, parameters[name]) for name, tensor in imputer.model_.state_dict().items())
+    now = [tensor for model in imputer.models_ for tensor in model.state_dict().values()]
+    assert all(torch.equal(a, b) for a, b in zip(now, parameters, strict=True))
 
 
 @pytest.mark.parametrize("name", BAD_TABLES)

@@ -65,14 +65,19 @@ def save(imputer: VSAEImputer, path: _RuntimePath, *, overwrite: bool = False) -
         "n_features": imputer.n_features_in_,
         "feature_names": list(getattr(imputer, "feature_names_in_", [])) or None,
         "schema": [asdict(column) for column in imputer.schema_.columns],
-        "history": asdict(imputer.history_),
+        "history": [asdict(history) for history in imputer.history_],
     }
     state: dict[str, torch.Tensor] = {}
-    if imputer.model_ is not None:
-        header["network"] = asdict(imputer.model_.config)
+    if imputer.models_:
+        header["network"] = asdict(imputer.models_[0].config)
+        header["n_models"] = len(imputer.models_)
         header["n_samples"] = imputer.default_n_samples_
         header["visible_weight"] = imputer.visible_weight_
-        state = {name: tensor.cpu().contiguous() for name, tensor in imputer.model_.state_dict().items()}
+        state = {
+            f"{member}.{name}": tensor.cpu().contiguous()
+            for member, model in enumerate(imputer.models_)
+            for name, tensor in model.state_dict().items()
+        }
     try:
         text = json.dumps(header, default=_plain)
     except TypeError as error:
@@ -143,15 +148,18 @@ def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, t
     imputer.n_features_in_ = int(header["n_features"])
     if header["feature_names"] is not None:
         imputer.feature_names_in_ = np.asarray(header["feature_names"], dtype=object)
-    imputer.history_ = History(**header["history"])
-    imputer.model_ = None
+    imputer.history_ = [History(**history) for history in header["history"]]
+    imputer.models_ = []
     if "network" in header:
         if header["noise"] != noise.SCHEME:
             raise ValueError(f"unknown noise scheme {header['noise']!r}")
-        with torch.random.fork_rng(devices=[]):  # building a network draws from the global generator
-            model = VSAE(imputer.schema_.layout(), NetworkConfig(**header["network"]))
-        model.load_state_dict(state)
-        imputer.model_ = model.eval()
+        for member in range(int(header["n_models"])):
+            with torch.random.fork_rng(devices=[]):  # building a network draws from the global generator
+                model = VSAE(imputer.schema_.layout(), NetworkConfig(**header["network"]))
+            prefix = f"{member}."
+            own = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
+            model.load_state_dict(own)
+            imputer.models_.append(model.eval())
         imputer.default_n_samples_ = int(header["n_samples"])
         imputer.visible_weight_ = float(header["visible_weight"])
     return imputer

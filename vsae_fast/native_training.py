@@ -105,6 +105,8 @@ class NativeTrainer:
         Of the noise: a step draws what the reference objective would draw from ``StreamDraws(seed)``.
     weight_decay : float
     clip_norm : float or None
+    n_threads : int, optional
+        torch's own setting where it is left out.
     """
 
     def __init__(
@@ -118,11 +120,13 @@ class NativeTrainer:
         seed: int,
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
+        n_threads: int | None = None,
     ) -> None:
         self._objective = objective
         self._x, self._mask = x.contiguous(), mask.contiguous()
         if self._x.dtype != torch.float32 or self._mask.dtype != torch.float32:
             raise ValueError(f"the C++ trainer takes float32 tensors, got {x.dtype} and {mask.dtype}")
+        self._n_threads = n_threads
         self._weight_decay, self._clip_norm = weight_decay, clip_norm or 0.0
         self._parameters = parameters(model)
         self._trainer = _native.Trainer(_shape(model), _objective(objective), max_rows, seed)
@@ -140,7 +144,7 @@ class NativeTrainer:
             learning_rate,
             self._weight_decay,
             self._clip_norm,
-            torch.get_num_threads(),
+            self._n_threads or torch.get_num_threads(),
         )
 
     def score(self, x: torch.Tensor, mask: torch.Tensor, seed: int) -> float:

@@ -28,6 +28,8 @@ class Preset:
         Importance samples at imputation.
     visible_weight : float
         Exponent of p(x_o | z) at imputation, the one of training.
+    n_models : int
+        Networks, each trained from its own seed, whose imputations are averaged.
     """
 
     network: NetworkConfig
@@ -35,6 +37,7 @@ class Preset:
     plan: TrainingPlan
     n_samples: int
     visible_weight: float
+    n_models: int
 
 
 def build_preset(name: str, layout: AttributeLayout, n_rows: int, n_observed: int) -> Preset:
@@ -66,7 +69,7 @@ def paper(layout: AttributeLayout) -> Preset:
         learning_rate=1e-2 if categorical else 1e-3,
         validation_fraction=0.1,
     )
-    return Preset(NetworkConfig(), TwoPhase(), plan, n_samples=1000, visible_weight=1.0)
+    return Preset(NetworkConfig(), TwoPhase(), plan, n_samples=1000, visible_weight=1.0, n_models=1)
 
 
 # The measured recipe (docs/accuracy.md). Weight decay falls with the number of observed cells: at 2,000 cells the
@@ -106,4 +109,5 @@ def auto(n_rows: int, n_observed: int) -> Preset:
         ),
         n_samples=200,
         visible_weight=objective.visible_weight,
+        n_models=5,
     )

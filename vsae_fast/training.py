@@ -185,6 +185,7 @@ def make_trainer(
     plan: TrainingPlan,
     generator: torch.Generator,
     backend: str = "auto",
+    n_threads: int | None = None,
 ) -> TorchTrainer | NativeTrainer:
     """Trainer that ``backend`` names: one C++ call a step, autograd, or the first that can run.
 
@@ -209,6 +210,7 @@ def make_trainer(
             seed=seed,
             weight_decay=plan.weight_decay,
             clip_norm=plan.clip_norm,
+            n_threads=n_threads,
         )
     draws = StreamDraws(seed) if x.device.type == "cpu" else TorchDraws(generator)
     return TorchTrainer(
@@ -225,6 +227,7 @@ def train(
     generator: torch.Generator,
     progress: Progress | None = None,
     backend: str = "auto",
+    n_threads: int | None = None,
 ) -> History:
     """Train in place; leaves the model in evaluation mode with the parameters of its best epoch.
 
@@ -243,6 +246,8 @@ def train(
         Called with (epoch, loss, score) after each epoch.
     backend : {"auto", "cpu", "reference"}
         See :func:`make_trainer`.
+    n_threads : int, optional
+        Of the C++ trainer; torch's own setting where it is left out. They change no bit of the result.
 
     Returns
     -------
@@ -263,7 +268,7 @@ def train(
         model.eval()
         return history
 
-    trainer = make_trainer(model, x_train, mask_train, objective, plan, generator, backend)
+    trainer = make_trainer(model, x_train, mask_train, objective, plan, generator, backend, n_threads)
     total_steps = plan.epochs * sum(1 for _ in batches(n_train, plan.batch_size, torch.Generator(x.device)))
     factor = one_cycle if plan.schedule == "one-cycle" else constant
     best_score, best_state = -math.inf, None
