@@ -10,7 +10,7 @@ SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 help:
 	@echo "make demo          install, then impute a real table and show the errors"
 	@echo "make test          install, then run the tests"
-	@echo "make bench         measure the kernels against eager PyTorch in one run; writes bench/results/"
+	@echo "make bench         measure kernels and training steps against eager PyTorch; writes bench/results/"
 	@echo "make tables        write docs/benchmarks.md from bench/results/"
 	@echo "make test-lanes16  run the kernel tests with the AVX-512 code path emulated on AVX2"
 	@echo "make lint types format-check   what CI runs after the tests; make format mends the format"
@@ -36,6 +36,7 @@ test-lanes16: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m bench.importance_impute
+	$(BIN)/python -m bench.training_step
 	$(BIN)/python -m bench.memory
 
 tables: $(VENV)/installed

@@ -75,7 +75,26 @@ def memory(result: dict[str, Any]) -> str:
     )
 
 
-SECTIONS = {"importance_impute": importance_impute, "memory": memory}
+def training_step(result: dict[str, Any]) -> str:
+    """Time of a step and ratios."""
+    rows = []
+    for name, case in result["cases"].items():
+        for candidate, milliseconds in case["milliseconds"].items():
+            ratio = case["ratio"].get(candidate)
+            shown = f"{ratio['median']:.1f} ({ratio['least']:.1f} to {ratio['largest']:.1f})" if ratio else ""
+            rows.append((name, candidate, f"{milliseconds:.3f}", shown))
+    return "\n\n".join(
+        [
+            "## Training step",
+            "M = 12 numbers, half of the cells observed. Eager PyTorch is a plain twin with a module per attribute "
+            '(`bench/eager_training.py`); the autograd reference is what `backend="reference"` runs.',
+            table(("step", "candidate", "milliseconds", "C++ trainer is faster by"), rows),
+            environment(result),
+        ]
+    )
+
+
+SECTIONS = {"importance_impute": importance_impute, "training_step": training_step, "memory": memory}
 
 
 def page() -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pybind11
 
 ROOT = Path(__file__).parents[1]
-KERNEL_TESTS = ["test_importance_impute.py", "test_linear_gaussian.py"]
+KERNEL_TESTS = ["test_importance_impute.py", "test_linear_gaussian.py", "test_native_training.py"]
 
 
 def main() -> None:

@@ -174,7 +174,8 @@ def test_paper_training_is_the_appendix(layout, rate, epochs):
     preset = build_preset("paper", layout, 1000, 2500)
     assert (preset.plan.learning_rate, preset.plan.epochs) == (rate, epochs)
     assert preset.plan.schedule == "constant"
-    assert preset.plan.weight_decay == 0
+    assert preset.weight_decays == (0.0,)
+    assert preset.n_models == 1
     assert preset.plan.clip_norm is None
     assert isinstance(preset.objective, TwoPhase)
     assert (preset.objective.warmup_epochs, preset.objective.n_unobserved_samples) == (100, 100)
@@ -186,5 +187,5 @@ def test_auto_plan_has_a_floor_of_steps():
         plan = build_preset("auto", MIXED, n_rows, 3 * n_rows).plan
         assert plan.epochs * n_rows / plan.batch_size >= 300
         assert 12 <= plan.epochs <= 200
-    assert build_preset("auto", MIXED, 10**6, 10**7).plan.weight_decay == 0.01
-    assert build_preset("auto", MIXED, 300, 2000).plan.weight_decay == 3.0
+    assert build_preset("auto", MIXED, 10**6, 10**7).weight_decays == (0.01,)
+    assert build_preset("auto", MIXED, 300, 2000).weight_decays == (3.0, pytest.approx(0.9))

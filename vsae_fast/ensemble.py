@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import statistics
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 from tqdm.auto import tqdm
@@ -33,7 +36,7 @@ def train_models(
     n_threads: int = 1,
     verbose: int = 0,
 ) -> tuple[list[VSAE], list[History]]:
-    """Train ``preset.n_models`` networks.
+    """Train ``preset.n_models`` networks for each weight decay and keep those that validation chooses.
 
     With the C++ trainer members share the threads out among themselves, which scales better than threads within a step;
     results do not depend on how.
@@ -59,15 +62,17 @@ def train_models(
         In evaluation mode.
     histories : list of History
     """
+    plans = [replace(preset.plan, weight_decay=decay) for decay in preset.weight_decays]
+    jobs = [(plan, member) for plan in plans for member in range(preset.n_models)]
     models = []
-    for member in range(preset.n_models):
+    for _, member in jobs:
         with torch.random.fork_rng(devices=[]):  # torch.nn draws initial parameters from the global generator
             torch.manual_seed(seed + member)
             models.append(VSAE(layout, preset.network).to(x.device))
     native = backend != "reference" and supports(models[0], preset.objective)
-    n_workers = min(n_threads, len(models)) if native else 1
+    n_workers = min(n_threads, len(jobs)) if native else 1
     stop = threading.Event()
-    total = preset.plan.epochs * len(models)
+    total = preset.plan.epochs * len(jobs)
     with tqdm(total=total, desc="training", unit="epoch", disable=verbose < 1) as bar:
 
         def progress(epoch: int, loss: float, score: float) -> None:
@@ -77,30 +82,69 @@ def train_models(
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", validation=f"{score:.3f}")
 
-        def train_member(member: int) -> History:
+        def run(job: int) -> History:
+            plan, member = jobs[job]
             generator = torch.Generator(x.device).manual_seed(seed + member)
             return train(
-                models[member],
+                models[job],
                 x,
                 mask,
                 preset.objective,
-                preset.plan,
+                plan,
                 generator,
                 progress,
                 backend,
                 max(n_threads // n_workers, 1),
             )
 
-        if n_workers == 1:
-            return models, [train_member(member) for member in range(len(models))]
-        with ThreadPoolExecutor(n_workers) as pool:
-            futures = [pool.submit(train_member, member) for member in range(len(models))]
-            try:
-                return models, [future.result() for future in futures]
-            except BaseException:
-                stop.set()
-                pool.shutdown(cancel_futures=True)
-                raise
+        histories = _run_all(run, len(jobs), n_workers, stop)
+    n = preset.n_models
+    first = n * choose([[history.best_score() for history in histories[i : i + n]] for i in range(0, len(jobs), n)])
+    return models[first : first + n], histories[first : first + n]
+
+
+def choose(scores: list[list[float]]) -> int:
+    """Candidate to keep by the one-standard-error rule (Breiman et al. 1984).
+
+    Parameters
+    ----------
+    scores : list of list of float
+        Best validation score of each member of each candidate, simplest candidate first. Members of one position share
+        their seed, so that differences are paired.
+
+    Returns
+    -------
+    int
+        The last candidate that beats the one kept before it by more than the standard error of the mean difference.
+
+    Examples
+    --------
+    >>> choose([[-3.0, -4.0, -2.0], [-2.0, -2.9, -1.1]]), choose([[-3.0, -4.0, -2.0], [-2.0, -4.9, -1.5]])
+    (1, 0)
+    """
+    kept = 0
+    for candidate in range(1, len(scores)):
+        differences = [new - old for new, old in zip(scores[candidate], scores[kept], strict=True)]
+        mean = statistics.fmean(differences)
+        if math.isnan(mean):  # no validation split
+            return 0
+        error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
+        if mean > error:
+            kept = candidate
+    return kept
+
+
+def _run_all(run: Callable[[int], History], n_jobs: int, n_workers: int, stop: threading.Event) -> list[History]:
+    if n_workers == 1:
+        return [run(job) for job in range(n_jobs)]
+    with ThreadPoolExecutor(n_workers) as pool:
+        futures = [pool.submit(run, job) for job in range(n_jobs)]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 class EnsembleImputer:

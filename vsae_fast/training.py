@@ -37,6 +37,7 @@ class TrainingPlan:
         Of Adam; the peak where ``schedule`` is ``"one-cycle"``.
     schedule : {"constant", "one-cycle"}
     weight_decay : float
+        Decoupled from the gradient (AdamW).
     validation_fraction : float
         Share of the rows that choose the best epoch; 0 keeps the last epoch.
     clip_norm : float or None
@@ -71,6 +72,10 @@ class History:
     loss: list[float] = field(default_factory=list)
     score: list[float] = field(default_factory=list)
     best_epoch: int = -1
+
+    def best_score(self) -> float:
+        """Validation score of the epoch that was kept; nan without a validation split."""
+        return self.score[self.best_epoch] if self.score else math.nan
 
     def still_rising(self) -> bool:
         """Whether the validation score was still improving when training ended."""

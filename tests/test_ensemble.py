@@ -1,0 +1,102 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.random_models import NUMERICAL_12
+from vsae_fast import VSAEImputer
+from vsae_fast.ensemble import EnsembleImputer, choose, train_models
+from vsae_fast.objective import HideAndScore
+from vsae_fast.ops.importance_impute import Imputation
+from vsae_fast.presets import build_preset
+from vsae_fast.training import TrainingPlan
+
+
+@pytest.fixture(scope="module")
+def rows():
+    generator = torch.Generator().manual_seed(0)
+    factor = torch.randn(150, 1, generator=generator)
+    x = factor + 0.3 * torch.randn(150, 12, generator=generator)
+    return x, (torch.rand(150, 12, generator=generator) < 0.7).float()
+
+
+def preset(**changes):
+    base = build_preset("auto", NUMERICAL_12, 150, 1200)
+    return replace(base, **{"plan": TrainingPlan(epochs=2, batch_size=32), "n_models": 3, **changes})
+
+
+def test_members_differ_and_do_not_depend_on_threads(rows):
+    results = [train_models(NUMERICAL_12, preset(), *rows, 5, n_threads=n)[0] for n in (1, 2, 7)]
+    states = [[model.state_dict() for model in models] for models in results]
+    assert len(states[0]) == 3
+    assert not torch.equal(states[0][0]["decoders.raw_scale"], states[0][1]["decoders.raw_scale"])
+    for other in states[1:]:
+        for mine, yours in zip(states[0], other, strict=True):
+            assert all(torch.equal(mine[name], yours[name]) for name in mine)
+
+
+def test_member_i_of_an_ensemble_is_a_single_model_of_its_seed(rows):
+    one = preset(weight_decays=(0.1,))
+    both, _ = train_models(NUMERICAL_12, one, *rows, 5)
+    alone, _ = train_models(NUMERICAL_12, replace(one, n_models=1), *rows, 6)
+    assert torch.equal(both[1].decoders.raw_scale, alone[0].decoders.raw_scale)
+
+
+def test_the_weight_decay_that_validates_better_is_kept(rows):
+    plan = TrainingPlan(epochs=12, batch_size=32, learning_rate=1e-2)
+    ruinous_first = preset(plan=plan, weight_decays=(30.0, 0.01))
+    models, histories = train_models(NUMERICAL_12, ruinous_first, *rows, 5)
+    expected, _ = train_models(NUMERICAL_12, preset(plan=plan, weight_decays=(0.01,)), *rows, 5)
+    assert len(models) == len(histories) == 3
+    assert torch.equal(models[0].decoders.raw_scale, expected[0].decoders.raw_scale)
+
+
+def test_choose():
+    assert choose([[1.0, 2.0]]) == 0
+    assert choose([[1.0, 2.0, 3.0], [1.5, 2.5, 3.6]]) == 1
+    assert choose([[1.0, 2.0, 3.0], [1.9, 1.5, 2.9]]) == 0
+    assert choose([[1.0, 2.0], [1.1, 2.1], [1.3, 2.3]]) == 2
+    assert choose([[1.0], [1.1]]) == 1
+    assert choose([[math.nan, math.nan], [math.nan, math.nan]]) == 0
+
+
+class Fixed:
+    def __init__(self, value):
+        self.value = value
+
+    def run(self, x, mask):
+        evidence = torch.full((len(x),), math.log(self.value), dtype=torch.float64)
+        return Imputation(torch.full_like(x, self.value), evidence, evidence * 0 + self.value)
+
+
+def test_average_and_mixture():
+    result = EnsembleImputer([Fixed(1.0), Fixed(2.0), Fixed(6.0)]).run(torch.zeros(4, 2), torch.zeros(4, 2))
+    assert torch.equal(result.imputed, torch.full((4, 2), 3.0))
+    torch.testing.assert_close(result.log_evidence.exp(), torch.full((4,), 3.0).double())
+    assert result.effective_size.tolist() == [3.0] * 4
+
+
+def test_more_members_are_better():
+    """Averaging independent members cannot be worse than their average member, by convexity of the squared error."""
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(300, 2))
+    X = factor @ rng.normal(size=(2, 6)) + 0.3 * rng.normal(size=(300, 6))
+    hidden = rng.random(X.shape) < 0.4
+    incomplete = np.where(hidden, np.nan, X)
+
+    imputer = VSAEImputer(epochs=10, n_models=4, random_state=0).fit(incomplete)
+    together = ((imputer.transform(incomplete) - X)[hidden] ** 2).mean()
+    alone = []
+    models, seed = imputer.models_, imputer.seed_
+    for member, model in enumerate(models):
+        imputer.models_, imputer.seed_ = [model], seed + member
+        alone.append(((imputer.transform(incomplete) - X)[hidden] ** 2).mean())
+    assert together < np.mean(alone)
+
+
+def test_a_failing_member_stops_the_others(rows):
+    plan = TrainingPlan(epochs=1000, learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        train_models(NUMERICAL_12, preset(plan=plan, objective=HideAndScore()), *rows, 5, n_threads=2)
