@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import statistics
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -94,6 +96,29 @@ def training_step(result: dict[str, Any]) -> str:
     )
 
 
+def accuracy(results: list[dict[str, Any]]) -> str:
+    """Mean errors over the seeds."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault((result["set"], result["method"]), []).append(result)
+    rows = []
+    for (name, method), runs in groups.items():
+        figures = [statistics.fmean(run[key] for run in runs) for key in ("nrmse", "pfc", "seconds")]
+        shown = ["" if math.isnan(figure) else f"{figure:.3f}" for figure in figures[:2]]
+        rows.append((name, method, *shown, f"{figures[2]:.1f}", str(len(runs))))
+    commits = sorted({result["environment"]["commit"] for result in results})
+    return "\n\n".join(
+        [
+            "## Errors on hidden cells",
+            "Half of the cells hidden completely at random, defaults, mean over masks. NRMSE: root mean squared error "
+            "over the standard deviation, mean of the numerical columns. PFC: share of wrong levels. "
+            "[accuracy.md](accuracy.md) says which sets took part in development.",
+            table(("set", "method", "NRMSE", "PFC", "seconds", "masks"), rows),
+            f"{environment(results[-1])} Commits of the runs: {', '.join(commits)}.",
+        ]
+    )
+
+
 SECTIONS = {"importance_impute": importance_impute, "training_step": training_step, "memory": memory}
 
 
@@ -104,6 +129,9 @@ def page() -> str:
         path = RESULTS / f"{name}.json"
         if path.is_file():
             parts.append(section(json.loads(path.read_text())))
+    lines = (RESULTS / "accuracy.jsonl").read_text().splitlines() if (RESULTS / "accuracy.jsonl").is_file() else []
+    if lines:
+        parts.append(accuracy([json.loads(line) for line in lines]))
     return "\n\n".join(parts) + "\n"
 
 

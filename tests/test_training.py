@@ -188,4 +188,4 @@ def test_auto_plan_has_a_floor_of_steps():
         assert plan.epochs * n_rows / plan.batch_size >= 300
         assert 12 <= plan.epochs <= 200
     assert build_preset("auto", MIXED, 10**6, 10**7).weight_decays == (0.01,)
-    assert build_preset("auto", MIXED, 300, 2000).weight_decays == (3.0, pytest.approx(0.9))
+    assert build_preset("auto", MIXED, 300, 2000).weight_decays == pytest.approx((9.0, 3.0, 0.9))

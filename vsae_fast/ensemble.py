@@ -20,6 +20,8 @@ from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import Preset
 from vsae_fast.training import History, train
 
+RULED_OUT = 2.0  # standard errors
+
 
 class StoppedError(Exception):
     """Another member failed, or the user interrupted: training ends at the next epoch."""
@@ -36,7 +38,7 @@ def train_models(
     n_threads: int = 1,
     verbose: int = 0,
 ) -> tuple[list[VSAE], list[History]]:
-    """Train ``preset.n_models`` networks for each weight decay and keep those that validation chooses.
+    """Train ``preset.n_models`` networks for each weight decay; keep those of decays that validation does not rule out.
 
     With the C++ trainer members share the threads out among themselves, which scales better than threads within a step;
     results do not depend on how.
@@ -99,38 +101,41 @@ def train_models(
 
         histories = _run_all(run, len(jobs), n_workers, stop)
     n = preset.n_models
-    first = n * choose([[history.best_score() for history in histories[i : i + n]] for i in range(0, len(jobs), n)])
-    return models[first : first + n], histories[first : first + n]
+    scores = [[history.best_score() for history in histories[i : i + n]] for i in range(0, len(jobs), n)]
+    kept = [n * candidate + member for candidate in plausible(scores) for member in range(n)]
+    return [models[job] for job in kept], [histories[job] for job in kept]
 
 
-def choose(scores: list[list[float]]) -> int:
-    """Candidate to keep by the one-standard-error rule (Breiman et al. 1984).
+def plausible(scores: list[list[float]]) -> list[int]:
+    """Candidates that validation does not rule out.
 
     Parameters
     ----------
     scores : list of list of float
-        Best validation score of each member of each candidate, simplest candidate first. Members of one position share
-        their seed, so that differences are paired.
+        Best validation score of each member of each candidate. Members of one position share their seed, and with it
+        their validation rows, so that differences are paired.
 
     Returns
     -------
-    int
-        The last candidate that beats the one kept before it by more than the standard error of the mean difference.
+    list of int
+        The best candidate, and those that fall short of it by no more than ``RULED_OUT`` standard errors of the mean
+        difference; all of them where there was no validation.
 
     Examples
     --------
-    >>> choose([[-3.0, -4.0, -2.0], [-2.0, -2.9, -1.1]]), choose([[-3.0, -4.0, -2.0], [-2.0, -4.9, -1.5]])
-    (1, 0)
+    >>> plausible([[-3.0, -4.0, -2.0], [-2.0, -2.9, -1.1]]), plausible([[-3.0, -4.0, -2.0], [-2.0, -4.9, -1.5]])
+    ([1], [0, 1])
     """
-    kept = 0
-    for candidate in range(1, len(scores)):
-        differences = [new - old for new, old in zip(scores[candidate], scores[kept], strict=True)]
-        mean = statistics.fmean(differences)
-        if math.isnan(mean):  # no validation split
-            return 0
-        error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
-        if mean > error:
-            kept = candidate
+    means = [statistics.fmean(candidate) for candidate in scores]
+    if any(math.isnan(mean) for mean in means):
+        return list(range(len(scores)))
+    best = max(range(len(scores)), key=means.__getitem__)
+    kept = []
+    for candidate, own in enumerate(scores):
+        differences = [a - b for a, b in zip(scores[best], own, strict=True)]
+        error = statistics.stdev(differences) / math.sqrt(len(own)) if len(own) > 1 else 0.0
+        if statistics.fmean(differences) <= RULED_OUT * error:
+            kept.append(candidate)
     return kept
 
 

@@ -50,8 +50,9 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     n_samples : int, optional
         Importance samples per row; the preset's (200 for auto, 1000 for paper) where it is left out.
     n_models : int, optional
-        Networks, each trained from its own seed, whose imputations are averaged; the preset's (5 for auto, 1 for
-        paper) where it is left out. One is several times as fast and a little less accurate.
+        Networks for each candidate weight decay (three in auto, one in paper), each from its own seed; imputations of
+        those that validation does not rule out are averaged. The preset's (3 for auto, 1 for paper) where it is left
+        out; 1 is three times as fast and a little less accurate.
     epochs, batch_size, learning_rate : optional
         Override the preset's training plan. Training reports on the logger ``vsae_fast`` when it ended too early.
     device : str
