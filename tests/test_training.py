@@ -12,7 +12,7 @@ from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import HideAndScore, TwoPhase
 from vsae_fast.presets import build_preset
-from vsae_fast.training import History, TrainingPlan, batches, one_cycle, split, train
+from vsae_fast.training import History, TrainingPlan, batches, imputation_error, one_cycle, split, train
 
 SMALL = NetworkConfig(collective_hidden=(8,), data_hidden=(8,), mask_hidden=(4,), numerical_hidden=(4,),
                       categorical_hidden=(4,))  # fmt: skip
@@ -189,3 +189,27 @@ def test_auto_plan_has_a_floor_of_steps():
         assert 12 <= plan.epochs <= 200
     assert build_preset("auto", MIXED, 10**6, 10**7).weight_decays == (0.01,)
     assert build_preset("auto", MIXED, 300, 2000).weight_decays == pytest.approx((9.0, 3.0, 0.9))
+
+
+def test_imputation_error_sees_what_the_model_knows():
+    """Near the noise for cells that follow from their neighbours, near one for independent ones."""
+    generator = torch.Generator().manual_seed(0)
+    factor = torch.randn(400, 1, generator=generator)
+    dependent = factor + 0.3 * torch.randn(400, 12, generator=generator)
+    independent = torch.randn(400, 12, generator=generator)
+    mask = (torch.rand(400, 12, generator=generator) < 0.8).float()
+    errors = []
+    for x in (dependent, independent):
+        model = small_model(layout=NUMERICAL_12)
+        plan = TrainingPlan(epochs=40, learning_rate=1e-2)
+        history = train(model, x, mask, HideAndScore(), plan, torch.Generator().manual_seed(0))
+        errors.append(history.imputation_error)
+        again = imputation_error(model, x[:40], mask[:40], 0.2, 5)
+        assert again == imputation_error(model, x[:40], mask[:40], 0.2, 5)
+    assert errors[0] < 0.3
+    assert 0.7 < errors[1] < 1.6
+
+
+def test_imputation_error_without_observed_cells_is_nan():
+    model = small_model().eval()
+    assert math.isnan(imputation_error(model, *(t * 0 for t in rows(20)), 1.0, 0))

@@ -23,10 +23,6 @@ from vsae_fast.training import History, train
 RULED_OUT = 2.0  # standard errors
 
 
-class StoppedError(Exception):
-    """Another member failed, or the user interrupted: training ends at the next epoch."""
-
-
 def train_models(
     layout: AttributeLayout,
     preset: Preset,
@@ -79,8 +75,6 @@ def train_models(
 
         def progress(epoch: int, loss: float, score: float) -> None:
             del epoch
-            if stop.is_set():
-                raise StoppedError
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", validation=f"{score:.3f}")
 
@@ -97,42 +91,43 @@ def train_models(
                 progress,
                 backend,
                 max(n_threads // n_workers, 1),
+                stop,
             )
 
         histories = _run_all(run, len(jobs), n_workers, stop)
     n = preset.n_models
-    scores = [[history.best_score() for history in histories[i : i + n]] for i in range(0, len(jobs), n)]
-    kept = [n * candidate + member for candidate in plausible(scores) for member in range(n)]
+    errors = [[history.imputation_error for history in histories[i : i + n]] for i in range(0, len(jobs), n)]
+    kept = [n * candidate + member for candidate in plausible(errors) for member in range(n)]
     return [models[job] for job in kept], [histories[job] for job in kept]
 
 
-def plausible(scores: list[list[float]]) -> list[int]:
+def plausible(errors: list[list[float]]) -> list[int]:
     """Candidates that validation does not rule out.
 
     Parameters
     ----------
-    scores : list of list of float
-        Best validation score of each member of each candidate. Members of one position share their seed, and with it
-        their validation rows, so that differences are paired.
+    errors : list of list of float
+        Imputation error of each member of each candidate. Members of one position share their seed, and with it their
+        validation rows and hidden cells, so that differences are paired.
 
     Returns
     -------
     list of int
-        The best candidate, and those that fall short of it by no more than ``RULED_OUT`` standard errors of the mean
+        The best candidate, and those that are worse by no more than ``RULED_OUT`` standard errors of the mean
         difference; all of them where there was no validation.
 
     Examples
     --------
-    >>> plausible([[-3.0, -4.0, -2.0], [-2.0, -2.9, -1.1]]), plausible([[-3.0, -4.0, -2.0], [-2.0, -4.9, -1.5]])
+    >>> plausible([[3.0, 4.0, 2.0], [2.0, 2.9, 1.1]]), plausible([[3.0, 4.0, 2.0], [2.0, 4.9, 1.5]])
     ([1], [0, 1])
     """
-    means = [statistics.fmean(candidate) for candidate in scores]
+    means = [statistics.fmean(candidate) for candidate in errors]
     if any(math.isnan(mean) for mean in means):
-        return list(range(len(scores)))
-    best = max(range(len(scores)), key=means.__getitem__)
+        return list(range(len(errors)))
+    best = min(range(len(errors)), key=means.__getitem__)
     kept = []
-    for candidate, own in enumerate(scores):
-        differences = [a - b for a, b in zip(scores[best], own, strict=True)]
+    for candidate, own in enumerate(errors):
+        differences = [a - b for a, b in zip(own, errors[best], strict=True)]
         error = statistics.stdev(differences) / math.sqrt(len(own)) if len(own) > 1 else 0.0
         if statistics.fmean(differences) <= RULED_OUT * error:
             kept.append(candidate)
