@@ -54,31 +54,33 @@ class FoldedMlp {
     // Factor of the first layer's outputs, which a context has to be multiplied by.
     const std::vector<float>& factors() const { return factors_; }
 
+    // Floats that a row of either scratch buffer takes.
     int scratch_stride() const {
         int widest = 0;
         for (const Folded& layer : layers_) widest = std::max(widest, row_stride(layer.n_out));
         return widest;
     }
 
-    // Runs on two scratch buffers and returns where the output stands.
-    Matrix run(Matrix in, int rows, float* even, float* odd, const Matrix* context, int context_rows) const {
+    // Runs rows first_row.. of a block and writes their outputs to `out`. The context has a row per `context_rows` rows
+    // of the block.
+    void run(Matrix in, int rows, float* even, float* odd, float* out, const Matrix* context = nullptr,
+             int context_rows = 1, long first_row = 0) const {
         Matrix x = in;
         for (std::size_t i = 0; i < layers_.size(); ++i) {
             const Folded& layer = layers_[i];
             const int stride = row_stride(layer.n_out), columns = whole_lines(layer.n_out);
-            float* out = i % 2 ? odd : even;
+            float* y = i + 1 == layers_.size() ? out : i % 2 ? odd : even;
             const bool adds = i == 0 && context;
             if (adds)
-                for (long r = 0; r < rows; ++r)
-                    for (int c = 0; c < columns; ++c)
-                        out[r * stride + c] =
-                            context->data[r % context_rows * context->stride + c] + layer.bias.data()[c];
-            kernels_.product({x.data, x.stride, 1, layer.weight.data(), stride, layer.bias.data(), out, stride, rows,
+                for (long r = 0; r < rows; ++r) {
+                    const float* of_row = context->data + (first_row + r) % context_rows * context->stride;
+                    for (int c = 0; c < columns; ++c) y[r * stride + c] = of_row[c] + layer.bias.data()[c];
+                }
+            kernels_.product({x.data, x.stride, 1, layer.weight.data(), stride, layer.bias.data(), y, stride, rows,
                               columns, layer.n_in, adds});
-            if (layer.active) kernels_.activate(out, static_cast<long>(rows) * stride, slope_);
-            x = {out, stride};
+            if (layer.active) kernels_.activate(y, static_cast<long>(rows) * stride, slope_);
+            x = {y, stride};
         }
-        return x;
     }
 
    private:

@@ -240,18 +240,22 @@ void Network::draw_latents(Draws& draws, int n_samples, int n) {
                                 log_variance_.data(), latent_noise_buffer_.data(), z_.data()});
 }
 
+// What the collective network's last hidden vector adds to the data decoder's first layer.
+Matrix Network::project_context(int n) {
+    const Matrix context{context_.data(), row_stride(shape_.data_hidden[0])};
+    if (!shape_.skip) return context;
+    const Matrix hidden = collective_->output();
+    work_.product({hidden.data, hidden.stride, 1, store.value(context_weight_), context.stride, nullptr, context.data,
+                   context.stride, n, whole_lines(shape_.data_hidden[0]), collective_->n_out(), false});
+    return context;
+}
+
 void Network::decode(int n_samples, int n, bool training) {
     const int rows = n_samples * n;
     mask_decoder_->forward({z_.data(), z_stride_}, rows, training);
     const Matrix logits = mask_decoder_->output();
     work_.kernels.sigmoid(logits.data, rows, n_attributes_, logits.stride, z_.data() + n_latent_, z_stride_);
-    Matrix context{context_.data(), row_stride(shape_.data_hidden[0])};
-    if (shape_.skip) {
-        const Matrix hidden = collective_->output();
-        work_.product({hidden.data, hidden.stride, 1, store.value(context_weight_), context.stride, nullptr,
-                       context.data, context.stride, n, whole_lines(shape_.data_hidden[0]), collective_->n_out(),
-                       false});
-    }
+    const Matrix context = project_context(n);
     data_decoder_->forward({z_.data(), z_stride_}, rows, training, nullptr, 0, shape_.skip ? &context : nullptr, n);
 }
 

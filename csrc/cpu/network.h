@@ -21,7 +21,7 @@ struct Draws {
 
 // What one thread needs to draw samples of x_u.
 struct SamplingScratch {
-    AlignedBuffer noise, z, even, odd, normal, uniform;
+    AlignedBuffer noise, z, logits, even, odd, output, normal, uniform;
 };
 
 class Network {
@@ -69,6 +69,7 @@ class Network {
     void update_scale();
     void encode(const float* visible, Draws& draws, int n, bool training);
     void draw_latents(Draws& draws, int n_samples, int n);
+    Matrix project_context(int n);
     void decode(int n_samples, int n, bool training);
     void log_weights(int n_samples, int n, bool with_prior, const float* variance, const float* target);
     double kl(int row, bool with_gradient, float factor);

@@ -10,7 +10,8 @@ namespace vsae {
 
 namespace {
 
-constexpr int kSamplesPerBlock = 10;  // decoded at once
+constexpr int kSamplesPerBlock = 10;  // drawn at once; BLOCK in vsae_fast/ops/sample_moments.py
+constexpr int kRowsPerTile = 96;      // decoded at once: their activations stay in the first-level cache
 
 }  // namespace
 
@@ -20,16 +21,11 @@ void Network::sample_unobserved(Draws& draws, int n) {
     const float slope = shape_.negative_slope;
     const FoldedMlp mask_decoder(work_.kernels, store, *mask_decoder_, slope);
     const FoldedMlp data_decoder(work_.kernels, store, *data_decoder_, slope);
-    Matrix context{context_.data(), row_stride(shape_.data_hidden[0])};
-    if (shape_.skip) {
-        const Matrix hidden = collective_->output();
-        work_.product({hidden.data, hidden.stride, 1, store.value(context_weight_), context.stride, nullptr,
-                       context.data, context.stride, n, whole_lines(shape_.data_hidden[0]), collective_->n_out(),
-                       false});
+    const Matrix context = project_context(n);
+    if (shape_.skip)
         for (long r = 0; r < n; ++r)
             for (int c = 0; c < shape_.data_hidden[0]; ++c)
                 context.data[r * context.stride + c] *= data_decoder.factors()[static_cast<std::size_t>(c)];
-    }
 
     const bool any_numerical = std::count(shape_.attribute_kind.begin(), shape_.attribute_kind.end(), +kNumerical) > 0;
     const bool any_categorical =
@@ -44,17 +40,20 @@ void Network::sample_unobserved(Draws& draws, int n) {
     const int widest = std::max(mask_decoder.scratch_stride(), data_decoder.scratch_stride());
     const long max_rows = static_cast<long>(kSamplesPerBlock) * max_rows_;
     while (static_cast<int>(sampling_scratch_.size()) < work_.n_threads())
-        sampling_scratch_.push_back({AlignedBuffer(max_rows * latent_noise_),
-                                     AlignedBuffer::zeros(max_rows * z_stride_), AlignedBuffer(max_rows * widest),
-                                     AlignedBuffer(max_rows * widest),
-                                     AlignedBuffer(any_numerical ? max_rows * column_noise_ : 0),
-                                     AlignedBuffer(any_categorical ? max_rows * column_noise_ : 0)});
+        sampling_scratch_.push_back(
+            {AlignedBuffer(max_rows * latent_noise_), AlignedBuffer::zeros(max_rows * z_stride_),
+             AlignedBuffer(static_cast<long>(kRowsPerTile) * attribute_stride_),
+             AlignedBuffer(static_cast<long>(kRowsPerTile) * widest),
+             AlignedBuffer(static_cast<long>(kRowsPerTile) * widest), AlignedBuffer(max_rows * column_stride_),
+             AlignedBuffer(any_numerical ? max_rows * column_noise_ : 0),
+             AlignedBuffer(any_categorical ? max_rows * column_noise_ : 0)});
     if (moments_.empty())
         for (int i = 0; i < 2; ++i) moments_.emplace_back(static_cast<long>(n_blocks) * max_rows_ * column_stride_);
     AlignedBuffer &total = moments_[0], &square = moments_[1];
     RowTasks tasks(n_blocks, 1);
     work_.run([&](int part) {
-        auto& [noise, z, even, odd, normal, uniform] = sampling_scratch_[static_cast<std::size_t>(part)];
+        auto& [noise, z, logits, even, odd, output, normal, uniform] =
+            sampling_scratch_[static_cast<std::size_t>(part)];
         for (long block, end; tasks.next(&block, &end);) {
             const int count = std::min(kSamplesPerBlock, n_total - static_cast<int>(block) * kSamplesPerBlock);
             std::uint64_t number = first + static_cast<std::uint64_t>(block) * static_cast<std::uint64_t>(per_block);
@@ -63,18 +62,22 @@ void Network::sample_unobserved(Draws& draws, int n) {
                                       static_cast<long>(block_rows) * latent_noise_);
             work_.kernels.draw_latents({count, n, n_latent_, latent_stride_, latent_noise_, z_stride_, mean_.data(),
                                         log_variance_.data(), noise.data(), z.data()});
-            const Matrix logits =
-                mask_decoder.run({z.data(), z_stride_}, block_rows, even.data(), odd.data(), nullptr, 0);
-            work_.kernels.sigmoid(logits.data, block_rows, n_attributes_, logits.stride, z.data() + n_latent_,
-                                  z_stride_);
-            const Matrix output = data_decoder.run({z.data(), z_stride_}, block_rows, even.data(), odd.data(),
-                                                   shape_.skip ? &context : nullptr, n);
+            for (int row = 0; row < block_rows; row += kRowsPerTile) {
+                const int rows = std::min(kRowsPerTile, block_rows - row);
+                float* input = z.data() + static_cast<long>(row) * z_stride_;
+                mask_decoder.run({input, z_stride_}, rows, even.data(), odd.data(), logits.data());
+                work_.kernels.sigmoid(logits.data(), rows, n_attributes_, attribute_stride_, input + n_latent_,
+                                      z_stride_);
+                data_decoder.run({input, z_stride_}, rows, even.data(), odd.data(),
+                                 output.data() + static_cast<long>(row) * column_stride_,
+                                 shape_.skip ? &context : nullptr, n, row);
+            }
             const long floats = static_cast<long>(block_rows) * column_noise_;
             if (any_numerical) work_.kernels.fill_normal(draws.seed, number++, normal.data(), floats);
             if (any_categorical) work_.kernels.fill_uniform(draws.seed, number++, uniform.data(), floats);
             work_.kernels.sample_moments({count, n, n_attributes_, n_columns_, shape_.attribute_start.data(),
                                           shape_.attribute_kind.data(), log_scale_.data(), numerical_.data(),
-                                          output.data, any_numerical ? normal.data() : nullptr,
+                                          output.data(), any_numerical ? normal.data() : nullptr,
                                           any_categorical ? uniform.data() : nullptr, column_stride_, column_noise_,
                                           total.data() + block * moments, square.data() + block * moments});
         }

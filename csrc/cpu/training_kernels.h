@@ -20,7 +20,6 @@ struct TrainingKernels {
     void (*log_weights)(const LogWeights&);
     void (*sample_moments)(const SampleMoments&);
     void (*scale_rows)(float* h, int rows, int columns, int stride, const float* factor);
-    void (*exponential)(const float* x, float factor, float* out, long floats);  // exp(factor x)
     void (*adam)(const AdamStep&);
     double (*squared_norm)(const float* x, long floats);
     void (*fill_uniform)(std::uint64_t seed, std::uint64_t number, float* out, long floats);

@@ -52,15 +52,11 @@ static void scale_rows(float* h, int rows, int columns, int stride, const float*
         for (int c = 0; c < columns; c += kLanes) store(h + r * stride + c, factor[r] * load(h + r * stride + c));
 }
 
-static void exponential(const float* x, float factor, float* out, long floats) {
-    for (long i = 0; i < floats; i += kLanes) store(out + i, exp(factor * load(x + i)));
-}
-
 extern const TrainingKernels training_kernels;
 const TrainingKernels training_kernels = {
-    product, normalise,    normalise_backward, activate,       activate_backward, column_sum,
-    sigmoid, draw_latents, log_weights,        sample_moments, scale_rows,        exponential,
-    adam,    squared_norm, fill_uniform,       fill_normal,
+    product,    normalise, normalise_backward, activate,     activate_backward,
+    column_sum, sigmoid,   draw_latents,       log_weights,  sample_moments,
+    scale_rows, adam,      squared_norm,       fill_uniform, fill_normal,
 };
 
 }  // namespace VSAE_ISA
