@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags, check_random_state
@@ -270,7 +269,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Complete a table that has been checked, a chunk of rows at a time: memory beside the result stays small."""
         imputer = self._imputer() if self.models_ else None
         unseen: Counter[str] = Counter()
-        parts: list[list[npt.NDArray[Any]]] = []
+        writer = table.writer()
         for start in range(0, table.shape[0], CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             columns = table.rows(start, start + CHUNK_ROWS).columns()
@@ -279,11 +278,12 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 x, m, unknown = encode(self.schema_, columns, observed[rows])
                 unseen.update(unknown)
                 expected = _impute_rows(imputer, torch.from_numpy(x), torch.from_numpy(m)).numpy()
-            parts.append(decode(self.schema_, columns, ~observed[rows], expected))
+            missing = ~observed[rows]
+            writer.write(start, missing, decode(self.schema_, columns, missing, expected))
         if unseen:
             counts = ", ".join(f"{name} ({count} cells)" for name, count in unseen.items())
             warn_caller(f"levels not seen at fit are treated as missing: {counts}")
-        result = table.completed(~observed, [np.concatenate(column) for column in zip(*parts, strict=True)])
+        result = writer.result()
         if self.add_indicator:
             names: list[Hashable] = [f"missingindicator_{table.names[j]}" for j in self._indicator_columns()]
             result = append_indicator(result, names, ~observed[:, self._indicator_columns()])

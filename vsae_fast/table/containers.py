@@ -14,6 +14,25 @@ import numpy.typing as npt
 from vsae_fast.table.column import BoolArray, Column, from_objects
 
 
+class Writer(Protocol):
+    """A copy of a table that is completed chunk after chunk of rows."""
+
+    def write(self, start: int, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> None:
+        """Write ``fills[j]`` into the missing cells of column j.
+
+        Parameters
+        ----------
+        start : int
+            First row of the chunk.
+        missing : numpy.ndarray of bool, shape (rows of the chunk, columns)
+        fills : sequence of numpy.ndarray
+            A value per missing cell of each column, in the order of rows.
+        """
+
+    def result(self) -> Any:
+        """Return the completed table."""
+
+
 class Table(Protocol):
     """A container that can be read column by column and copied with some cells replaced."""
 
@@ -26,15 +45,8 @@ class Table(Protocol):
     def rows(self, start: int, stop: int) -> Table:
         """View of some rows."""
 
-    def completed(self, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> Any:
-        """Copy with ``fills[j]`` in the missing cells of column j; the input is not touched.
-
-        Parameters
-        ----------
-        missing : numpy.ndarray of bool, shape (N, columns)
-        fills : sequence of numpy.ndarray
-            A value per missing cell of each column, in the order of rows.
-        """
+    def writer(self) -> Writer:
+        """Copy that takes values for missing cells; the input is not touched."""
 
     def with_missing(self, hidden: BoolArray) -> Any:
         """Copy with the cells of ``hidden`` (N, columns) missing; the input is not touched."""
@@ -123,13 +135,8 @@ class ArrayTable:
     def rows(self, start: int, stop: int) -> ArrayTable:
         return ArrayTable(self.array[start:stop])
 
-    def completed(self, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        result: npt.NDArray[Any] = self.array.copy()
-        if result.dtype.kind in "US" and missing.any():
-            result = result.astype(object)  # a fixed-width text array would cut a longer level short
-        for j, values in enumerate(fills):
-            result[missing[:, j], j] = values
-        return result
+    def writer(self) -> ArrayWriter:
+        return ArrayWriter(self.array)
 
     def with_missing(self, hidden: BoolArray) -> npt.NDArray[Any]:
         if self.array.dtype.kind in "OUS":
@@ -139,6 +146,25 @@ class ArrayTable:
         result = self.array.astype(np.result_type(self.array.dtype, np.float16))  # integers have no nan
         result[hidden] = np.nan
         return result
+
+
+class ArrayWriter:
+    """Writes into a copy of an array."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        # A fixed-width text array would cut a longer level short.
+        self._result: npt.NDArray[Any] = array.astype(object) if array.dtype.kind in "US" else array.copy()
+        self._text = array.dtype if array.dtype.kind in "US" else None
+
+    def write(self, start: int, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> None:
+        part = self._result[start : start + len(missing)]
+        for j, values in enumerate(fills):
+            part[missing[:, j], j] = values
+        if missing.any():
+            self._text = None
+
+    def result(self) -> npt.NDArray[Any]:
+        return self._result if self._text is None else self._result.astype(self._text)
 
 
 class TensorTable:
@@ -162,20 +188,31 @@ class TensorTable:
     def rows(self, start: int, stop: int) -> TensorTable:
         return TensorTable(self.tensor[start:stop])
 
-    def completed(self, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> Any:
-        import torch
-
-        result = self.tensor.detach().clone()
-        for j, values in enumerate(fills):
-            rows = torch.from_numpy(np.flatnonzero(missing[:, j])).to(result.device)
-            result[rows, j] = torch.from_numpy(values).to(result)
-        return result
+    def writer(self) -> TensorWriter:
+        return TensorWriter(self.tensor)
 
     def with_missing(self, hidden: BoolArray) -> Any:
         import torch
 
         floating = self.tensor.detach() if self.tensor.is_floating_point() else self.tensor.detach().double()
         return floating.masked_fill(torch.from_numpy(hidden).to(floating.device), torch.nan)
+
+
+class TensorWriter:
+    """Writes into a copy of a tensor, on its device."""
+
+    def __init__(self, tensor: Any) -> None:
+        self._result = tensor.detach().clone()
+
+    def write(self, start: int, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> None:
+        import torch
+
+        for j, values in enumerate(fills):
+            rows = torch.from_numpy(start + np.flatnonzero(missing[:, j])).to(self._result.device)
+            self._result[rows, j] = torch.from_numpy(values).to(self._result)
+
+    def result(self) -> Any:
+        return self._result
 
 
 class FrameTable:
@@ -233,7 +270,11 @@ class FrameTable:
     def rows(self, start: int, stop: int) -> FrameTable:
         return FrameTable(self.frame[start:stop].to_native())
 
+    def writer(self) -> FrameWriter:
+        return FrameWriter(self)
+
     def completed(self, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> Any:
+        """Copy with ``fills[j]`` in the missing cells (N, columns) of column j."""
         changed = []
         backend = self.frame.implementation
         for j, (name, values) in enumerate(zip(self.names, fills, strict=True)):
@@ -270,6 +311,24 @@ class FrameTable:
             seen = nw.new_series("observed", (~hidden[:, j]).tolist(), nw.Boolean(), backend=self.frame.implementation)
             changed.append(nw.when(seen).then(self._series(name)).alias(str(name)))
         return self.frame.with_columns(*changed).to_native()
+
+
+class FrameWriter:
+    """Collects values and writes them column by column: data frames are stored by columns."""
+
+    def __init__(self, table: FrameTable) -> None:
+        self._table = table
+        self._missing: list[BoolArray] = []
+        self._fills: list[Sequence[npt.NDArray[Any]]] = []
+
+    def write(self, start: int, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> None:
+        del start  # chunks come in order
+        self._missing.append(missing)
+        self._fills.append(fills)
+
+    def result(self) -> Any:
+        fills = [np.concatenate(column) for column in zip(*self._fills, strict=True)]
+        return self._table.completed(np.concatenate(self._missing), fills)
 
 
 def _masked(objects: list[Any], missing: BoolArray) -> list[Any]:
