@@ -16,6 +16,7 @@ import pybind11
 
 ROOT = Path(__file__).parents[1]
 KERNEL_TESTS = ["test_importance_impute.py", "test_linear_gaussian.py", "test_native_training.py"]
+FAST_ENOUGH = "not first_losses"  # emulation is slow; other tests of the trainer cover the kernels
 
 
 def main() -> None:
@@ -44,7 +45,9 @@ def main() -> None:
             raise SystemExit(f"the emulated build was not loaded: {loaded}")
         tests = [str(copy / "tests" / name) for name in KERNEL_TESTS]
         raise SystemExit(
-            subprocess.run([sys.executable, "-m", "pytest", *tests], cwd=copy, env=environment, check=False).returncode
+            subprocess.run(
+                [sys.executable, "-m", "pytest", "-k", FAST_ENOUGH, *tests], cwd=copy, env=environment, check=False
+            ).returncode
         )
 
 
