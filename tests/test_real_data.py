@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tests.real_data import mean_and_mode, read_real
+from bench.accuracy import load, mean_and_mode
 from vsae_fast import impute
 from vsae_fast.metrics import nrmse, pfc
 from vsae_fast.missingness import ampute
@@ -12,7 +12,7 @@ from vsae_fast.missingness import ampute
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "epochs"), [("white_wine", 12), ("heart_cleveland", 60)])
 def test_beats_mean_and_mode(data_dir, name, epochs):
-    truth = read_real(data_dir, name)
+    truth = load(name, data_dir)
     incomplete, mask = ampute(truth, "MCAR", 0.5, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
