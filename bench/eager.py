@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional
 
 from vsae_fast.models.vsae import VSAE
-from vsae_fast.ops.importance_impute import Imputation
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -16,7 +15,7 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 @torch.no_grad()
 def importance_impute(
     model: VSAE, mean: torch.Tensor, scale: torch.Tensor, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor
-) -> Imputation:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Importance-sampled imputation of an all-numerical model: batch norms and every Linear run as they are."""
     z = mean + scale * noise.unsqueeze(1)  # [K, N, L]
     mask_logits, output = model.decode(z)
@@ -29,4 +28,4 @@ def importance_impute(
     weight = torch.softmax(log_weight, 0)
     imputed = torch.where(mask > 0, x, (weight.unsqueeze(-1) * output).sum(0))
     evidence = torch.logsumexp(log_weight, 0) - math.log(noise.shape[0])
-    return Imputation(imputed, evidence.double(), 1 / (weight.double() ** 2).sum(0))
+    return imputed, evidence, 1 / (weight**2).sum(0)

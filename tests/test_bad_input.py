@@ -75,6 +75,11 @@ BAD_MASKS = {
 BAD_PARAMETERS = {
     "n_samples": ({"n_samples": 0}, "n_samples must be an integer of at least 1"),
     "n_samples fraction": ({"n_samples": 1.5}, "n_samples must be an integer"),
+    "sampler": ({"sampler": "halton"}, "unknown sampler 'halton'; use one of 'iid', 'antithetic', 'sobol'"),
+    "n_fills": ({"n_fills": 0}, "n_fills must be an integer of at least 1"),
+    "n_fills without noise": ({"n_fills": 2}, "n_fills=2 needs a network whose holes are filled with noise.*'paper'"),
+    "tolerance": ({"tolerance": -0.1}, "tolerance must be a number of at least 0"),
+    "tolerance text": ({"tolerance": "0.1"}, "tolerance must be a number"),
     "preset": ({"preset": "best"}, "unknown preset 'best'; use one of 'auto', 'paper'"),
     "backend": ({"backend": "cudnn"}, "unknown backend 'cudnn'; use one of"),
     "device": ({"device": "gpu0"}, "unknown device 'gpu0'; use"),

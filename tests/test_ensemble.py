@@ -70,7 +70,8 @@ class Fixed:
 
     def run(self, x, mask):
         evidence = torch.full((len(x),), math.log(self.value), dtype=torch.float64)
-        return Imputation(torch.full_like(x, self.value), evidence, evidence * 0 + self.value)
+        spent, draws = torch.full((len(x),), 7, dtype=torch.int32), x.new_empty(len(x), 0, x.shape[1])
+        return Imputation(torch.full_like(x, self.value), evidence, evidence * 0 + self.value, spent, draws)
 
 
 def test_average_and_mixture():

@@ -92,6 +92,17 @@ def test_presets_run(table):
     assert not result.isna().any(axis=None)
 
 
+def test_sampler_fills_and_tolerance_change_the_sampling_alone(table):
+    imputer = VSAEImputer(preset="paper", epochs=2, random_state=0, n_samples=960).fit(table)
+    plain = imputer.transform(table)
+    assert plain.equals(imputer.set_params(sampler="iid").transform(table))
+    for options in ({"sampler": "sobol"}, {"sampler": "antithetic"}, {"n_fills": 7}, {"tolerance": 0.5}):
+        imputer.set_params(sampler=None, n_fills=1, tolerance=0.0)
+        other = imputer.set_params(**options).transform(table)
+        assert not other.isna().any(axis=None)
+        assert not other.equals(plain), options
+
+
 @pytest.mark.parametrize("seed", [0, np.random.RandomState(3), None])
 def test_random_state(table, seed):
     legacy = np.random.get_state()[1].copy()

@@ -1,3 +1,4 @@
+import math
 import os
 import subprocess
 import sys
@@ -122,6 +123,151 @@ def test_visible_weight(visible_weight, level):
     assert_as_good_as_eager(random_case(MIXED, 9, 77), visible_weight=visible_weight)
 
 
+IMAGES = AttributeLayout(("numerical", "categorical", "numerical", "numerical"), (90, 3, 70, 2))
+
+
+@pytest.mark.parametrize("observed", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("width", [5, 64, 70])
+def test_wide_numerical_attributes_are_scored_in_the_hidden_space(width, observed, level):
+    case = random_case(IMAGES, 9, 60, observed=observed, data_widths=(33, width))
+    assert {wide.attribute for wide in case.decoders.wide_likelihoods} == {0, 2}
+    assert_as_good_as_eager(case)
+    assert_as_good_as_eager(case, visible_weight=0.2)
+
+
+def test_wide_attribute_whose_output_layer_lacks_rank(level):
+    case = random_case(IMAGES, 9, 60, observed=0.8, data_widths=(32,))
+    case.decoders.output.weight[:, 5:20] = 0
+    case.decoders.output.weight[:, 25] = case.decoders.output.weight[:, 26]
+    assert_as_good_as_eager(case)
+
+
+def test_wide_layers(level):
+    assert_as_good_as_eager(random_case(MIXED, 5, 60, data_widths=(512, 300), context=True))
+
+
+# ---- several proposals, stopping, draws ----------------------------------------------------------------------------
+
+
+def several_proposals(layout, n_proposals, n_samples, **options):
+    """A case whose every row has several proposals."""
+    case = random_case(layout, 9, n_samples, context=True, **options)
+    generator = torch.Generator().manual_seed(1)
+
+    def spread(tensor):
+        noise = torch.rand(9, n_proposals, tensor.shape[1], generator=generator, dtype=torch.float64)
+        return tensor.unsqueeze(1) + 0.3 * noise
+
+    case.mean, case.scale, case.context = map(spread, (case.mean, case.scale, case.context))
+    return case
+
+
+@pytest.mark.parametrize(("n_proposals", "n_samples"), [(2, 100), (5, 35), (3, 3)])
+def test_several_proposals(n_proposals, n_samples, level):
+    assert_as_good_as_eager(several_proposals(MIXED, n_proposals, n_samples))
+
+
+def test_equal_proposals_are_one():
+    case = random_case(MIXED, 5, 96)
+    (mean, scale, x, mask, noise, decoders), _ = case.arguments(torch.float32)
+    one = importance_impute(mean, scale, x, mask, noise, decoders)
+    two = importance_impute(
+        mean.repeat(1, 2).view(5, 2, -1), scale.repeat(1, 2).view(5, 2, -1), x, mask, noise, decoders
+    )
+    torch.testing.assert_close(one.imputed, two.imputed, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(one.log_evidence, two.log_evidence)
+
+
+@pytest.mark.parametrize("n_proposals", [1, 2])
+def test_sampling_stops_at_the_requested_precision(n_proposals, level):
+    case = several_proposals(MIXED, n_proposals, 1920, observed=0.4)
+    case.mean, case.scale = 0.1 * case.mean, 0.8 + 0.2 * case.scale  # near the prior: no weight dominates
+    case.mask[0] = 1
+    truth = run(case, torch.float64, "reference", tolerance=0.05)
+    result = run(case, torch.float32, "cpu", tolerance=0.05)
+    assert torch.equal(result.n_spent, truth.n_spent)
+    assert 384 * n_proposals == result.n_spent[0] <= result.n_spent.min()
+    assert result.n_spent.unique().numel() > 2
+    assert errors(result, truth)["imputed"] <= 1e-4
+    full = run(case, torch.float32, "cpu")
+    assert (full.n_spent == 1920).all()
+    stopped = result.n_spent < 1920
+    assert (full.imputed - result.imputed)[stopped].abs().max() < 0.05 * tolerances.STANDARD_ERRORS
+    assert torch.equal(full.imputed[~stopped], result.imputed[~stopped])
+
+
+def test_draws_match_the_reference(level):
+    case = several_proposals(MIXED, 2, 200)
+    row_id = torch.tensor([5, 2**40, -3, 0, 1, 2, 3, 4, 2**33])
+    truth = run(case, torch.float64, "reference", n_draws=70, seed=11, row_id=row_id)
+    result = run(case, torch.float32, "cpu", n_draws=70, seed=11, row_id=row_id)
+    assert result.draws.shape == (9, 70, MIXED.n_columns)
+    # A uniform number within single precision of a boundary may choose the neighbour.
+    differing = ((result.draws - truth.draws).abs() > 1e-4).any(-1).double().mean()
+    assert differing <= 0.01
+    observed = (MIXED.expand(case.mask) > 0).unsqueeze(1).expand(result.draws.shape)
+    assert torch.equal(result.draws[observed], case.x.float().unsqueeze(1).expand(result.draws.shape)[observed])
+    assert torch.equal(result.draws[..., 0:3].sum(-1), torch.ones(9, 70))
+
+
+def test_draws_do_not_depend_on_batches_or_threads(level):
+    case = random_case(MIXED, 40, 130, context=True)
+    (mean, scale, x, mask, noise, decoders), keywords = case.arguments(torch.float32)
+    options = {"n_draws": 3, "seed": 2**62 + 5}
+    whole = importance_impute(
+        mean, scale, x, mask, noise, decoders, context=keywords["context"], n_threads=2, **options
+    )
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    shuffled = importance_impute(
+        mean[order], scale[order], x[order], mask[order], noise, decoders,
+        context=keywords["context"][order], row_id=order, n_threads=1, **options,
+    )  # fmt: skip
+    assert torch.equal(whole.draws[order], shuffled.draws)
+    other = importance_impute(mean, scale, x, mask, noise, decoders, n_draws=3, seed=1)
+    assert not torch.equal(whole.draws, other.draws)
+
+
+def test_draws_have_the_posterior_mean():
+    case = random_case(MIXED, 3, 500, observed=0.3)
+    result = run(case, torch.float32, "cpu", n_draws=4000)
+    hole = MIXED.expand(case.mask) == 0
+    error = result.draws.std(1) / 4000**0.5
+    distance = (result.draws.mean(1) - result.imputed).abs()
+    assert (distance[hole] <= tolerances.STANDARD_ERRORS * error[hole] + 1e-6).all()
+
+
+# ---- what stands in unobserved cells, and other values out of the ordinary -----------------------------------------
+
+
+@pytest.mark.parametrize("rubbish", [math.nan, math.inf, -math.inf, 1e-42])
+@pytest.mark.parametrize("layout", [MIXED, IMAGES])
+def test_unobserved_cells_are_never_read(layout, rubbish, level):
+    case = random_case(layout, 9, 60)
+    clean = run(case, torch.float32, "cpu", n_draws=2)
+    case.x = torch.where(layout.expand(case.mask) > 0, case.x, rubbish)
+    assert_identical(clean, run(case, torch.float32, "cpu", n_draws=2))
+    for backend in ("cpu", "reference"):
+        assert torch.isfinite(run(case, torch.float32, backend).imputed).all()
+
+
+def test_denormal_inputs(level):
+    case = random_case(NUMERICAL_12, 5, 60)
+    case.mean *= 1e-42
+    case.x *= 1e-42
+    case.noise[::3] = 1e-40
+    assert_as_good_as_eager(case)
+
+
+def test_samples_of_no_weight_do_not_count(level):
+    """A sample whose log-weight is -inf, because its latent overflows, is as good as absent."""
+    case = random_case(NUMERICAL_12, 5, 60, observed=0.9)
+    case.scale += 1  # wider than the prior: weights fall far out
+    few = run(case, torch.float32, "cpu")
+    case.noise = torch.cat([case.noise, torch.full((7, case.noise.shape[1]), 1e18, dtype=torch.float64)])
+    more = run(case, torch.float32, "cpu")
+    torch.testing.assert_close(more.imputed, few.imputed, rtol=1e-5, atol=1e-6)
+
+
 def assert_identical(a, b):
     for left, right in zip(a, b, strict=True):
         assert torch.equal(left, right)
@@ -201,25 +347,50 @@ def test_works_after_fork():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_stops_within_a_second_of_an_interrupt():
+    code = (
+        "import signal, time, torch\n"
+        "from tests.random_models import MIXED, random_case\n"
+        "from tests.test_importance_impute import run\n"
+        "case = random_case(MIXED, 3000, 3000, data_widths=(256, 256))\n"
+        "begin = time.perf_counter()\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.5)\n"
+        "signal.signal(signal.SIGALRM, signal.default_int_handler)\n"
+        "try:\n"
+        "    run(case, torch.float32, 'cpu', n_threads=2)\n"
+        "except KeyboardInterrupt:\n"
+        "    assert time.perf_counter() - begin < 1.5\n"
+        "else:\n"
+        "    raise SystemExit('was not interrupted')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_op_is_registered_with_a_fake():
     case = random_case(MIXED, 4, 8)
     (mean, scale, x, mask, noise, decoders), _ = case.arguments(torch.float32)
     layers = (*decoders.data_layers, decoders.output)
     arguments = (
-        mean, scale, x, mask, noise, None,
+        mean.unsqueeze(1), scale.unsqueeze(1), x, mask, noise, None, torch.arange(4),
         [layer.weight for layer in decoders.mask_layers],
         [layer.bias for layer in decoders.mask_layers],
         [layer.activation for layer in decoders.mask_layers],
         [layer.weight for layer in layers],
         [layer.bias for layer in layers],
         [layer.activation for layer in layers],
-        decoders.log_scale, list(MIXED.starts), list(MIXED.kind_codes), 0.01, 1.0, 1,
+        decoders.log_scale, [], [], [], list(MIXED.starts), list(MIXED.kind_codes), 0.01, 1.0, 0.0, 2, 0, 1,
     )  # fmt: skip
     op = torch.ops.vsae_fast.importance_impute.default
     torch.library.opcheck(op, arguments, test_utils=("test_schema", "test_faketensor"))
-    assert_identical(op(*arguments), importance_impute(mean, scale, x, mask, noise, decoders))
-    as_double = [a.double() if isinstance(a, torch.Tensor) else a for a in arguments]
-    as_double[6:12] = [[t.double() for t in a] if isinstance(a[0], torch.Tensor) else a for a in arguments[6:12]]
+    assert_identical(op(*arguments), importance_impute(mean, scale, x, mask, noise, decoders, n_draws=2))
+
+    def double(argument):
+        if isinstance(argument, list):
+            return [double(item) for item in argument]
+        is_real = isinstance(argument, torch.Tensor) and argument.is_floating_point()
+        return argument.double() if is_real else argument
+
+    as_double = [double(argument) for argument in arguments]
     assert op(*as_double)[0].dtype == torch.float64
 
 
@@ -241,6 +412,19 @@ def test_bad_shapes_name_the_argument():
         importance_impute(mean, scale, x, mask, noise[:0], decoders)
     with pytest.raises(ValueError, match="n_threads"):
         importance_impute(mean, scale, x, mask, noise, decoders, n_threads=0)
+    with pytest.raises(ValueError, match="tolerance"):
+        importance_impute(mean, scale, x, mask, noise, decoders, tolerance=float("nan"))
+    with pytest.raises(ValueError, match="n_draws"):
+        importance_impute(mean, scale, x, mask, noise, decoders, n_draws=-1)
+    with pytest.raises(ValueError, match="row_id must be int64"):
+        importance_impute(mean, scale, x, mask, noise, decoders, n_draws=1, row_id=torch.arange(3))
+    with pytest.raises(ValueError, match=r"mask must be torch\.float32 on cpu like x"):
+        importance_impute(mean, scale, x, mask.bool(), noise, decoders)
+    three = mean.unsqueeze(1).expand(-1, 3, -1)
+    with pytest.raises(ValueError, match="whole number of samples for each of 3 proposals"):
+        importance_impute(three, three, x, mask, noise, decoders)
+    with pytest.raises(ValueError, match="scale must have shape"):
+        importance_impute(three, scale, x, mask, noise, decoders)
 
 
 def test_unknown_level_is_refused(monkeypatch):

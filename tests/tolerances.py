@@ -12,3 +12,8 @@ STANDARD_ERRORS = 5.0
 
 # Losses of the C++ trainer against the float64 reference, the first twenty steps on the same noise.
 TRAINING_RELATIVE = 1e-4
+
+# Largest error of the elementary functions, in units in the last place of the result, over dense sweeps.
+ELEMENTARY_ULP = {"exp": 2.0, "exp_negative": 2.0, "log": 1.5, "sigmoid": 3.5}
+SOFTPLUS_ABSOLUTE = 2e-7  # beside max(1, result)
+NORMAL_QUANTILE_ULP = 16.0  # float64

@@ -5,6 +5,9 @@ from typing import Protocol
 class Layer:
     def __init__(self, weight: int, bias: int, n_in: int, n_out: int, activation: bool) -> None: ...
 
+class WideLikelihood:
+    def __init__(self, attribute: int, triangle: int, projection: int) -> None: ...
+
 class ImportanceImputeArguments:
     mean: int
     scale: int
@@ -12,27 +15,38 @@ class ImportanceImputeArguments:
     mask: int
     noise: int
     context: int
+    row_id: int
     output_weight: int
     output_bias: int
     log_scale: int
     imputed: int
     log_evidence: int
     effective_size: int
+    n_spent: int
+    draws: int
     mask_layers: list[Layer]
     data_layers: list[Layer]
+    wide: list[WideLikelihood]
     attribute_start: list[int]
     attribute_kind: list[int]
     n_rows: int
     n_samples: int
+    n_proposals: int
     n_latent: int
+    n_draws: int
+    seed: int
     negative_slope: float
     visible_weight: float
+    tolerance: float
     def __init__(self) -> None: ...
 
 def importance_impute(arguments: ImportanceImputeArguments, n_threads: int, level: str = "") -> None: ...
 def cpu_levels() -> list[str]: ...
 def cpu_level() -> str: ...
 def fma_peak(n_threads: int, seconds: float = 0.2, level: str = "") -> float: ...
+def philox(key: int, low: int, third: int, fourth: int) -> list[int]: ...
+def normal_quantile(p: int, out: int, n: int) -> None: ...
+def elementary(name: str, x: int, out: int, n: int) -> None: ...
 
 class Fill(Protocol):
     def __call__(self, seed: int, number: int, address: int, floats: int) -> None: ...

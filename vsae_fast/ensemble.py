@@ -161,7 +161,8 @@ class EnsembleImputer:
     def run(self, x: torch.Tensor, mask: torch.Tensor) -> Imputation:
         """Impute rows: mean of the members' means and class probabilities.
 
-        The log-evidence is that of the mixture of the members; the effective sample size is their mean.
+        The log-evidence is that of the mixture of the members, the effective sample size their mean, and ``n_spent``
+        their sum.
         """
         results = [member.run(x, mask) for member in self.members]
         evidence = results[0].log_evidence
@@ -171,6 +172,8 @@ class EnsembleImputer:
             _mean([result.imputed for result in results]),
             evidence - math.log(len(results)),
             _mean([result.effective_size for result in results]),
+            torch.stack([result.n_spent for result in results]).sum(0, dtype=torch.int32),
+            results[0].draws,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Hashable, Mapping
@@ -17,8 +18,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vsae_fast.caller_warning import warn_caller
 from vsae_fast.ensemble import EnsembleImputer, train_models
-from vsae_fast.imputation import CHUNK_ROWS, RowImputer
+from vsae_fast.imputation import CHUNK_ROWS, RowImputer, check_fills
 from vsae_fast.models.vsae import VSAE
+from vsae_fast.noise import check_sampler
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.registry import check_backend
 from vsae_fast.presets import PRESETS, Preset, build_preset
@@ -48,6 +50,15 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Overrides the detected kinds: ``"numerical"``, ``"integer"``, ``"boolean"`` or ``"categorical"``.
     n_samples : int, optional
         Importance samples per row; the preset's (200 for auto, 1000 for paper) where it is left out.
+    sampler : {"sobol", "antithetic", "iid"}, optional
+        Where the samples' noise comes from: scrambled Sobol points (auto's), whose error is a fifth of that of
+        independent samples (paper's), or pairs of opposite samples.
+    n_fills : int
+        Noise fills of a row's holes (of networks that have them, as the paper's); each is a proposal of its own and
+        takes an equal share of the samples.
+    tolerance : float
+        A row stops sampling once the standard error of its imputed values is this small, in standard deviations of
+        the column (probability for levels); 0 takes all samples.
     n_models : int, optional
         Networks for each candidate weight decay (three in auto, one in paper), each from its own seed; imputations of
         those that validation does not rule out are averaged. The preset's (3 for auto, 1 for paper) where it is left
@@ -99,6 +110,9 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         preset: str = "auto",
         schema: Mapping[Any, str] | None = None,
         n_samples: int | None = None,
+        sampler: str | None = None,
+        n_fills: int = 1,
+        tolerance: float = 0.0,
         n_models: int | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
@@ -113,6 +127,9 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.preset = preset
         self.schema = schema
         self.n_samples = n_samples
+        self.sampler = sampler
+        self.n_fills = n_fills
+        self.tolerance = tolerance
         self.n_models = n_models
         self.epochs = epochs
         self.batch_size = batch_size
@@ -238,6 +255,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if schema.modelled:
             x, m, _ = encode(schema, columns, observed)
             preset = self._preset(schema.layout(), m)
+            check_fills(self.n_fills, preset.network)
             models, histories = train_models(
                 schema.layout(),
                 preset,
@@ -250,6 +268,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
             self.default_n_samples_: int = preset.n_samples
             self.visible_weight_: float = preset.visible_weight
+            self.default_sampler_: str = preset.sampler
         # Nothing of a fitted imputer changes before this point: a failed fit leaves it as it was.
         validate_data(self, X, reset=True, skip_check_array=True)  # records names and number of columns
         self.schema_: Schema = schema
@@ -298,6 +317,9 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                     seed=self.seed_ + member,
                     n_samples=self.n_samples or self.default_n_samples_,
                     visible_weight=self.visible_weight_ if visible_weight is None else visible_weight,
+                    sampler=self.sampler or self.default_sampler_,
+                    n_fills=self.n_fills,
+                    tolerance=self.tolerance,
                     backend=self.backend,
                     n_threads=self._n_threads(),
                 )
@@ -330,9 +352,14 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_backend(self.backend)
         if self.schema is not None and not isinstance(self.schema, Mapping):
             raise ValueError(f"schema must be a dict of column to kind, got {type(self.schema).__name__}")
-        for name, least in (("n_samples", 1), ("n_models", 1), ("epochs", 0), ("batch_size", 2)):
+        if self.sampler is not None:
+            check_sampler(self.sampler)
+        tolerance: Any = self.tolerance
+        if isinstance(tolerance, str) or tolerance is None or not 0 <= tolerance < math.inf:
+            raise ValueError(f"tolerance must be a number of at least 0, got {self.tolerance!r}")
+        for name, least in (("n_samples", 1), ("n_fills", 1), ("n_models", 1), ("epochs", 0), ("batch_size", 2)):
             value = getattr(self, name)
-            if value is not None and (
+            if (value is not None or name == "n_fills") and (
                 isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least
             ):
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")

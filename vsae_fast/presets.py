@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from vsae_fast.models.config import NetworkConfig
+from vsae_fast.noise import Sampler
 from vsae_fast.objective import HideAndScore, Objective, TwoPhase
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.training import TrainingPlan
@@ -28,6 +29,8 @@ class Preset:
         Importance samples at imputation.
     visible_weight : float
         Exponent of p(x_o | z) at imputation, the one of training.
+    sampler : str
+        Where the noise of the importance samples comes from; see :func:`vsae_fast.noise.latent_noise`.
     n_models : int
         Networks for each weight decay, each trained from its own seed; imputations are averaged.
     weight_decays : tuple of float
@@ -39,6 +42,7 @@ class Preset:
     plan: TrainingPlan
     n_samples: int
     visible_weight: float
+    sampler: Sampler
     n_models: int
     weight_decays: tuple[float, ...] = (0.0,)
 
@@ -72,7 +76,7 @@ def paper(layout: AttributeLayout) -> Preset:
         learning_rate=1e-2 if categorical else 1e-3,
         validation_fraction=0.1,
     )
-    return Preset(NetworkConfig(), TwoPhase(), plan, n_samples=1000, visible_weight=1.0, n_models=1)
+    return Preset(NetworkConfig(), TwoPhase(), plan, n_samples=1000, visible_weight=1.0, sampler="iid", n_models=1)
 
 
 # The measured recipe (docs/accuracy.md). Weight decay falls with the number of observed cells: at 2,000 cells the
@@ -114,6 +118,7 @@ def auto(n_rows: int, n_observed: int) -> Preset:
         ),
         n_samples=200,
         visible_weight=objective.visible_weight,
+        sampler="sobol",
         n_models=3,
         weight_decays=tuple(factor * weight_decay for factor in (DECAY_FACTORS if weight_decay > low else (1.0,))),
     )

@@ -1,4 +1,5 @@
-// Sizes of the memory that one thread of importance_impute works in. Nothing in it grows with N or K.
+// Sizes of the memory that one thread of importance_impute works in. Nothing in it grows with N; only the log-weights
+// kept for draws grow with K.
 // Functions have internal linkage: units built for different instruction sets must not share one copy.
 #pragma once
 
@@ -8,24 +9,25 @@
 namespace vsae {
 
 struct ImputeScratch {
-    float* input;          // [L + M, S], z then pi
-    float* hidden[2];      // [widest layer, S], layers alternate between the two
-    float* output;         // [widest block of outputs, S]
-    float* output_weight;  // packed output layer of this row
-    float* output_bias;    // [padded outputs]
-    float* context_bias;   // [padded width of the first data layer]
-    float* hidden_sum;     // [n_hidden, lanes], weighted sum of the last hidden vector
-    float* class_sum;      // [D, lanes], weighted sum of the class probabilities
+    float* input;            // [L + M, S], z then pi
+    float* hidden[2];        // [widest layer, S], layers alternate between the two
+    float* output;           // [widest block of outputs, S]
+    float* logits;           // [categorical columns, S]
+    float* output_weight;    // packed output rows of the narrow numerical columns that this row observes
+    float* output_bias;      // [padded narrow numerical columns]
+    float* wide_bias;        // [n_wide, padded(H)]
+    float* context_bias;     // [P, padded width of the first data layer]
+    float* proposal_offset;  // [P]
+    float* hidden_sum;       // [H, lanes], weighted sum of the last hidden vector
+    float* class_sum;        // [categorical columns, lanes], weighted sum of the class probabilities
+    double* projected;       // [H], once a row
+    double* total;           // [D] weighted sums up to now, where a tolerance is given
+    double* before;          // [D] and up to the last segment
+    double* square;          // [D] sum of squares of the segments' sums
+    double* cross;           // [D] sum of their products with the segments' weights
+    float* log_weight;       // [P, blocks, S], where draws are wanted
+    double* cumulative;      // [K]
 };
-
-static inline int widest_attribute(const ImportanceImputeModel& model) {
-    int widest = 1;
-    for (int a = 0; a < model.n_attributes; ++a) {
-        const int width = model.attribute_start[a + 1] - model.attribute_start[a];
-        widest = width > widest ? width : widest;
-    }
-    return widest;
-}
 
 static inline int widest_layer(const ImportanceImputeModel& model) {
     int widest = model.n_hidden;
@@ -36,31 +38,49 @@ static inline int widest_layer(const ImportanceImputeModel& model) {
     return widest;
 }
 
-// Outputs of one row after every attribute is padded to whole tiles, the numerical ones together.
-static inline long packed_outputs(const ImportanceImputeModel& model) {
-    return static_cast<long>(model.n_columns) + static_cast<long>(kTileRows) * (model.n_attributes + 1);
+static inline int narrow_columns(const ImportanceImputeModel& model) {
+    int columns = 0;
+    for (int a = 0; a < model.n_attributes; ++a)
+        if (model.attribute_kind[a] == kNumerical && model.wide_of[a] < 0)
+            columns += model.attribute_start[a + 1] - model.attribute_start[a];
+    return columns;
 }
 
 // Lays the arrays out from `base` and returns how many floats they take; with a null base it only counts.
-static inline long lay_out(const ImportanceImputeModel& model, int block, int lanes, float* base,
-                           ImputeScratch* scratch) {
+static inline long lay_out(const ImportanceImputeModel& model, const ImportanceImputeBatch& batch, int block, int lanes,
+                           float* base, ImputeScratch* scratch) {
     long used = 0;
     const auto take = [&](long floats) {
         float* p = base ? base + used : nullptr;
         used += (floats + 15) / 16 * 16;  // 64-byte lines
         return p;
     };
+    const auto take_doubles = [&](long doubles) { return reinterpret_cast<double*>(take(2 * doubles)); };
     const long widest = padded(widest_layer(model));
-    const long scored = packed_outputs(model);
+    const long narrow = padded(narrow_columns(model));
+    const long hidden = padded(model.n_hidden);
+    const long logits = padded(model.logits.n_out);
+    const long columns = batch.tolerance > 0 ? model.n_columns : 0;
+    const bool draws = batch.n_draws > 0;
     scratch->input = take(static_cast<long>(model.n_latent + model.n_attributes) * block);
     scratch->hidden[0] = take(widest * block);
     scratch->hidden[1] = take(widest * block);
-    scratch->output = take(scored * block);
-    scratch->output_weight = take(scored * model.n_hidden);
-    scratch->output_bias = take(scored);
-    scratch->context_bias = take(widest);
+    scratch->output = take((model.n_wide && hidden > narrow ? hidden : narrow) * block);
+    scratch->logits = take(logits * block);
+    scratch->output_weight = take(narrow * model.n_hidden);
+    scratch->output_bias = take(narrow);
+    scratch->wide_bias = take(model.n_wide * hidden);
+    scratch->context_bias = take(batch.n_proposals * widest);
+    scratch->proposal_offset = take(batch.n_proposals);
     scratch->hidden_sum = take(static_cast<long>(model.n_hidden) * lanes);
-    scratch->class_sum = take(static_cast<long>(model.n_columns) * lanes);
+    scratch->class_sum = take(logits * lanes);
+    scratch->projected = take_doubles(model.n_hidden);
+    scratch->total = take_doubles(columns);
+    scratch->before = take_doubles(columns);
+    scratch->square = take_doubles(columns);
+    scratch->cross = take_doubles(columns);
+    scratch->log_weight = take(draws ? static_cast<long>(batch.n_proposals) * batch.n_blocks * block : 0);
+    scratch->cumulative = take_doubles(draws ? batch.n_samples : 0);
     return used;
 }
 

@@ -22,4 +22,18 @@ static inline void pack_row(float* packed, int out, int n_in, const float* weigh
     }
 }
 
+// Upper triangular [n, n] matrices, row-major in `matrix`: tile t holds only the inputs from its first row on.
+static constexpr long triangle_floats(int n) {
+    long floats = 0;
+    for (int first = 0; first < n; first += kTileRows) floats += static_cast<long>(n - first) * kTileRows;
+    return floats;
+}
+
+static inline void pack_triangle(float* packed, int n, const float* matrix) {
+    for (int first = 0; first < n; first += kTileRows)
+        for (int i = first; i < n; ++i)
+            for (int r = first; r < first + kTileRows; ++r)
+                *packed++ = r < n && i >= r ? matrix[static_cast<long>(r) * n + i] : 0.0f;
+}
+
 }  // namespace vsae

@@ -34,6 +34,7 @@ namespace {
 
 constexpr long kRowsPerTask = 16;
 
+// The noise of one proposal: samples past the last are padding, marked by a half square of -inf.
 void pack_noise(const float* noise, int n_samples, int n_latent, int block, float* packed, float* half_square) {
     const int n_blocks = (n_samples + block - 1) / block;
     for (int k = 0; k < n_blocks * block; ++k) {
@@ -50,20 +51,23 @@ void pack_noise(const float* noise, int n_samples, int n_latent, int block, floa
 
 }  // namespace
 
-void importance_impute(const ImportanceImputeModel& model, ImportanceImputeBatch batch, const float* noise, long n_rows,
-                       int n_threads, CpuLevel level) {
+bool importance_impute(const ImportanceImputeModel& model, ImportanceImputeBatch batch, const float* noise, long n_rows,
+                       int n_threads, CpuLevel level, const std::function<bool()>& poll) {
     const ImportanceImputeKernel& kernel = importance_impute_kernel_for(level);
-    batch.n_blocks = (batch.n_samples + kernel.block - 1) / kernel.block;
+    const int per_proposal = batch.n_samples / batch.n_proposals;
+    batch.n_blocks = (per_proposal + kernel.block - 1) / kernel.block;
     const long n_padded = static_cast<long>(batch.n_blocks) * kernel.block;
 
-    AlignedBuffer packed(n_padded * model.n_latent);
-    AlignedBuffer half_square(n_padded);
-    pack_noise(noise, batch.n_samples, model.n_latent, kernel.block, packed.data(), half_square.data());
+    AlignedBuffer packed(batch.n_proposals * n_padded * model.n_latent);
+    AlignedBuffer half_square(batch.n_proposals * n_padded);
+    for (long p = 0; p < batch.n_proposals; ++p)
+        pack_noise(noise + p * per_proposal * model.n_latent, per_proposal, model.n_latent, kernel.block,
+                   packed.data() + p * n_padded * model.n_latent, half_square.data() + p * n_padded);
     batch.noise = packed.data();
     batch.half_square = half_square.data();
 
-    const long scratch_floats = kernel.scratch_floats(model);
-    parallel_rows(n_rows, kRowsPerTask, n_threads, [&](RowTasks& tasks) {
+    const long scratch_floats = kernel.scratch_floats(model, batch);
+    return parallel_rows(n_rows, kRowsPerTask, n_threads, poll, [&](RowTasks& tasks) {
         AlignedBuffer scratch(scratch_floats);
         for (long begin, end; tasks.next(&begin, &end);) kernel.run_rows(model, batch, scratch.data(), begin, end);
     });

@@ -5,15 +5,15 @@
 namespace vsae {
 namespace VSAE_ISA {
 
-static long scratch_floats(const ImportanceImputeModel& model) {
+static long scratch_floats(const ImportanceImputeModel& model, const ImportanceImputeBatch& batch) {
     ImputeScratch scratch;
-    return lay_out(model, kBlock, kLanes, nullptr, &scratch);
+    return lay_out(model, batch, kBlock, kLanes, nullptr, &scratch);
 }
 
 static void run_rows(const ImportanceImputeModel& model, const ImportanceImputeBatch& batch, float* memory, long begin,
                      long end) {
     ImputeScratch scratch;
-    lay_out(model, kBlock, kLanes, memory, &scratch);
+    lay_out(model, batch, kBlock, kLanes, memory, &scratch);
     RowImputer imputer(model, batch, scratch);
     for (long row = begin; row < end; ++row) imputer.run(row);
 }

@@ -68,10 +68,8 @@ static inline Vec score_mask(const LogWeights& w, long row, long sample_row) {
         const Vec logit = load(w.mask_logits + sample_row * w.attribute_stride + a);
         const Vec mask = load(w.mask + row * w.attribute_stride + a);
         const Vec real = load(w.attribute + a);
-        const Vec tail = exp_negative(-abs(logit));
-        const Vec sigmoid = (logit < 0.0f ? tail : splat(1.0f)) / (1.0f + tail);
-        total += real * (min(mask > 0.5f ? logit : -logit, Vec{}) - log(1.0f + tail));
-        store(w.mask_gradient + sample_row * w.attribute_stride + a, real * (mask - sigmoid));
+        total -= real * softplus(mask > 0.5f ? -logit : logit);
+        store(w.mask_gradient + sample_row * w.attribute_stride + a, real * (mask - sigmoid(logit)));
     }
     return total;
 }

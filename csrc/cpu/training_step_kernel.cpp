@@ -38,13 +38,10 @@ static void column_sum(const float* h, int rows, int columns, int stride, float*
 }
 
 // `out` need not be aligned: probabilities stand behind the latents in the data decoder's input.
-static void sigmoid(const float* logits, int rows, int columns, int logit_stride, float* out, int out_stride) {
+static void sigmoids(const float* logits, int rows, int columns, int logit_stride, float* out, int out_stride) {
     for (long r = 0; r < rows; ++r)
-        for (int c = 0; c < columns; c += kLanes) {
-            const Vec logit = load(logits + r * logit_stride + c);
-            const Vec tail = exp_negative(-abs(logit));
-            store_unaligned(out + r * out_stride + c, (logit < 0.0f ? tail : splat(1.0f)) / (1.0f + tail));
-        }
+        for (int c = 0; c < columns; c += kLanes)
+            store_unaligned(out + r * out_stride + c, sigmoid(load(logits + r * logit_stride + c)));
 }
 
 static void scale_rows(float* h, int rows, int columns, int stride, const float* factor) {
@@ -55,7 +52,7 @@ static void scale_rows(float* h, int rows, int columns, int stride, const float*
 extern const TrainingKernels training_kernels;
 const TrainingKernels training_kernels = {
     product,    normalise, normalise_backward, activate,     activate_backward,
-    column_sum, sigmoid,   draw_latents,       log_weights,  sample_moments,
+    column_sum, sigmoids,  draw_latents,       log_weights,  sample_moments,
     scale_rows, adam,      squared_norm,       fill_uniform, fill_normal,
 };
 

@@ -175,10 +175,18 @@ class VSAE(nn.Module):
         *,
         fill_noise: torch.Tensor | None = None,
         visible_weight: float = 1.0,
+        tolerance: float = 0.0,
+        n_draws: int = 0,
+        row_id: torch.Tensor | None = None,
+        seed: int = 0,
         backend: str = "auto",
         n_threads: int | None = None,
     ) -> Imputation:
-        """Impute by importance sampling with shared noise (K, L); needs evaluation mode."""
+        """Impute by importance sampling with shared noise (K, L); needs evaluation mode.
+
+        Parameters are those of :func:`vsae_fast.ops.importance_impute.importance_impute`; ``fill_noise`` is that of
+        :meth:`encode`.
+        """
         self._require_evaluation("impute")
         proposal = self.encode(x, mask, fill_noise)
         return importance_impute(
@@ -190,6 +198,10 @@ class VSAE(nn.Module):
             self.folded(),
             context=self.decoders.fold_context(proposal.hidden),
             visible_weight=visible_weight,
+            tolerance=tolerance,
+            n_draws=n_draws,
+            row_id=row_id,
+            seed=seed,
             backend=backend,
             n_threads=n_threads,
         )

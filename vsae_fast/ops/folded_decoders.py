@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
@@ -17,6 +19,26 @@ class DenseLayer:
     weight: torch.Tensor
     bias: torch.Tensor
     activation: bool
+
+
+class WideLikelihood(NamedTuple):
+    """Gaussian likelihood of a wide attribute in terms of the last hidden vector ``h``.
+
+    With ``Q R = W / scale``, ``|(x - b - W h) / scale|^2 = |R h - Q'(x - b) / scale|^2 + rest``, and ``rest`` does not
+    depend on ``h``.
+
+    Attributes
+    ----------
+    attribute : int
+    triangle : torch.Tensor, shape (H, H)
+        ``R``, upper triangular.
+    projection : torch.Tensor, shape (width, H)
+        ``Q``.
+    """
+
+    attribute: int
+    triangle: torch.Tensor
+    projection: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -54,6 +76,20 @@ class FoldedDecoders:
     def n_latent(self) -> int:
         """``L``."""
         return self.mask_layers[0].weight.shape[1]
+
+    @cached_property
+    def wide_likelihoods(self) -> tuple[WideLikelihood, ...]:
+        """One for each numerical attribute with at least as many columns as the last hidden layer has units."""
+        result = []
+        for attribute, (kind, width) in enumerate(zip(self.layout.kinds, self.layout.widths, strict=True)):
+            if kind == "numerical" and width >= max(self.output.weight.shape[1], 2):
+                begin = self.layout.starts[attribute]
+                columns = slice(begin, begin + width)
+                scaled = self.output.weight[columns].double() * torch.exp(-self.log_scale[columns].double())[:, None]
+                q, r = torch.linalg.qr(scaled)
+                dtype = self.output.weight.dtype
+                result.append(WideLikelihood(attribute, r.to(dtype).contiguous(), q.to(dtype).contiguous()))
+        return tuple(result)
 
     def to(self, dtype: torch.dtype, device: torch.device) -> FoldedDecoders:
         """Copy with every tensor in one dtype on one device, contiguous."""

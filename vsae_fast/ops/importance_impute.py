@@ -5,6 +5,9 @@
     z_k     = mean + scale * noise_k,   k = 1..K
     log w_k = c log p(x_o | z_k, m) + log p(m | z_k) + log N(z_k; 0, I) - log q(z_k | x_o, m)
     imputed = sum_k softmax(log w)_k E[x | z_k],   log evidence = log mean_k w_k,   ESS = (sum w)^2 / sum w^2
+
+Draws of x_u come from sampling-importance-resampling (Rubin 1987): ``z_k`` with probability ``softmax(log w)_k``, then
+``x_u ~ p(x_u | z_k)``.
 """
 
 from __future__ import annotations
@@ -19,8 +22,11 @@ from vsae_fast import _native
 from vsae_fast.ops.elbo import data_log_likelihood, mask_log_likelihood
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.ops.layout import AttributeLayout, Kind, gather_group
+from vsae_fast.ops.philox import uniforms
 from vsae_fast.ops.registry import Op
 
+SEGMENT = 96  # samples of a proposal between two looks at the standard error; kSegment in csrc/cpu/sampling_error.h
+FEWEST_SEGMENTS = 4
 # Hidden values that the reference holds at once: rows are cut to it, so that memory does not grow with N.
 REFERENCE_CHUNK = 1 << 22
 
@@ -36,11 +42,17 @@ class Imputation(NamedTuple):
         Estimate of log p(x_o, m) in nats (of the tempered model where ``visible_weight`` is not 1).
     effective_size : torch.Tensor of float64, shape (N,)
         Effective sample size, between 1 and K.
+    n_spent : torch.Tensor of int32, shape (N,)
+        Samples that the row took: K unless a tolerance stopped it.
+    draws : torch.Tensor, shape (N, n_draws, D)
+        Complete rows drawn from p(x_u | x_o, m): values, and one-hot levels.
     """
 
     imputed: torch.Tensor
     log_evidence: torch.Tensor
     effective_size: torch.Tensor
+    n_spent: torch.Tensor
+    draws: torch.Tensor
 
 
 def log_weights(
@@ -94,6 +106,54 @@ def _unflatten(
     return FoldedDecoders(mask, data[:-1], data[-1], log_scale, layout, negative_slope)
 
 
+def _samples_spent(
+    log_w: torch.Tensor, value: torch.Tensor, hole: torch.Tensor, n_proposals: int, tolerance: float
+) -> torch.Tensor:
+    """Samples of each proposal after which every unobserved value's standard error is below ``tolerance``, shape (N,).
+
+    Batch means over segments of ``SEGMENT`` samples of each proposal; see csrc/cpu/sampling_error.h.
+    """
+    per_proposal = log_w.shape[0] // n_proposals
+    n_segments = per_proposal // SEGMENT
+    weight = torch.exp(log_w - log_w.max(0).values).view(n_proposals, per_proposal, -1)  # [P, K/P, N]
+    weight = weight[:, : n_segments * SEGMENT].reshape(n_proposals, n_segments, SEGMENT, -1)
+    shape = (n_proposals, per_proposal, *value.shape[1:])
+    value = value.view(shape)[:, : n_segments * SEGMENT].reshape(*weight.shape, -1)
+    own = weight.sum((0, 2))  # [B, N]
+    total = (weight.unsqueeze(-1) * value).sum((0, 2))  # [B, N, D]
+    spent = torch.full(own.shape[1:], per_proposal, device=own.device)
+    for b in range(n_segments, FEWEST_SEGMENTS - 1, -1):
+        w, s = own[:b], total[:b]
+        mean = s.sum(0) / w.sum(0).unsqueeze(-1)
+        squares = ((s - mean * w.unsqueeze(-1)) ** 2).sum(0) * b / (b - 1)
+        error = torch.where(hole, squares.sqrt() / w.sum(0).unsqueeze(-1), 0.0).amax(-1)
+        spent = torch.where(error <= tolerance, b * SEGMENT, spent)
+    return spent
+
+
+def _draw(log_w: torch.Tensor, output: torch.Tensor, decoders: FoldedDecoders, uniform: torch.Tensor) -> torch.Tensor:
+    """Draws (N, J, D) from weights (K, N) and outputs (K, N, D); ``uniform`` (N, J, D + 2) as csrc/cpu numbers them."""
+    cumulative = torch.exp(log_w.double() - log_w.max(0).values).cumsum(0).t().contiguous()  # [N, K]
+    chosen = torch.searchsorted(cumulative, cumulative[:, -1:] * uniform[..., 0], right=True)
+    chosen = chosen.clamp(max=log_w.shape[0] - 1)  # [N, J]
+    output = output[chosen, torch.arange(output.shape[1], device=output.device).unsqueeze(-1)]  # [N, J, D]
+    draws = torch.empty_like(output)
+    for group in decoders.layout.groups(output.device):
+        first = uniform[..., 2 + group.columns[:, 0]]  # [N, J, G]
+        if group.kind == "numerical":
+            u = gather_group(uniform[..., 2:], group, 0.5)
+            scale = gather_group(decoders.log_scale, group, 0.0).exp()
+            values = gather_group(output, group, 0.0) + scale * torch.special.ndtri(u).to(output.dtype)
+        else:
+            p = torch.softmax(gather_group(output, group, -math.inf).double(), -1).cumsum(-1)
+            last = torch.tensor([decoders.layout.widths[a] - 1 for a in group.attributes], device=output.device)
+            level = torch.searchsorted(p, first.unsqueeze(-1) * p[..., -1:], right=True)[..., 0]
+            values = torch.nn.functional.one_hot(torch.minimum(level, last), group.width).to(output.dtype)
+        real = group.columns < decoders.layout.n_columns
+        draws[..., group.columns[real]] = values[..., real]
+    return draws
+
+
 def _reference(
     mean: torch.Tensor,
     scale: torch.Tensor,
@@ -101,6 +161,7 @@ def _reference(
     mask: torch.Tensor,
     noise: torch.Tensor,
     context: torch.Tensor | None,
+    row_id: torch.Tensor | None,
     mask_weight: list[torch.Tensor],
     mask_bias: list[torch.Tensor],
     mask_activation: list[bool],
@@ -108,41 +169,92 @@ def _reference(
     data_bias: list[torch.Tensor],
     data_activation: list[bool],
     log_scale: torch.Tensor,
+    wide_attribute: list[int],
+    wide_triangle: list[torch.Tensor],
+    wide_projection: list[torch.Tensor],
     attribute_start: list[int],
     attribute_kind: list[int],
     negative_slope: float,
     visible_weight: float,
+    tolerance: float,
+    n_draws: int,
+    seed: int,
     n_threads: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     del n_threads  # torch's own setting counts here
+    del wide_attribute, wide_triangle, wide_projection  # another way to the same likelihood
     decoders = _unflatten(
         mask_weight, mask_bias, mask_activation, data_weight, data_bias, data_activation, log_scale,
         attribute_start, attribute_kind, negative_slope,
     )  # fmt: skip
-    n_samples = noise.shape[0]
+    n_samples, n_proposals = noise.shape[0], mean.shape[1]
+    per_proposal = n_samples // n_proposals
     half_square = 0.5 * (noise**2).sum(-1)  # [K]
     widest = max(max(layer.weight.shape[0] for layer in decoders.data_layers), decoders.layout.n_columns)
     n_chunk = max(1, REFERENCE_CHUNK // (n_samples * widest))
-    imputed, evidence, size = [], [], []
+    parts = []
     for begin in range(0, max(mean.shape[0], 1), n_chunk):
         rows = slice(begin, begin + n_chunk)
-        z = mean[rows] + scale[rows] * noise.unsqueeze(1)  # [K, N, L]
-        mask_logits, output = decoders.decode(z, None if context is None else context[rows])
-        log_w = log_weights(z, half_square, x[rows], mask[rows], mask_logits, output, decoders, visible_weight)
+        of_proposals = []
+        for p in range(n_proposals):
+            own = slice(p * per_proposal, (p + 1) * per_proposal)
+            z = mean[rows, p] + scale[rows, p] * noise[own].unsqueeze(1)  # [K / P, N, L]
+            mask_logits, output = decoders.decode(z, None if context is None else context[rows, p])
+            log_w = log_weights(z, half_square[own], x[rows], mask[rows], mask_logits, output, decoders, visible_weight)
+            of_proposals.append((log_w + scale[rows, p].log().sum(-1), output))
+        log_w, output = (torch.cat(fields) for fields in zip(*of_proposals, strict=True))  # [K, N], [K, N, D]
+        value = expected_value(output, decoders.layout)
+        observed = decoders.layout.expand(mask[rows]) > 0
+        spent = torch.full(log_w.shape[1:], n_samples, dtype=torch.int32, device=x.device)
+        if tolerance > 0:
+            each = _samples_spent(log_w, value, ~observed, n_proposals, tolerance)
+            position = torch.arange(n_samples, device=x.device).unsqueeze(-1) % per_proposal
+            log_w = torch.where(position < each, log_w, -math.inf)
+            spent = (each * n_proposals).to(torch.int32)
         weight = torch.softmax(log_w, 0)
-        value = (weight.unsqueeze(-1) * expected_value(output, decoders.layout)).sum(0)
-        imputed.append(torch.where(decoders.layout.expand(mask[rows]) > 0, x[rows], value))
-        total = torch.logsumexp(log_w, 0) - math.log(n_samples) + scale[rows].log().sum(-1)
-        evidence.append(total.double())
-        size.append(1 / (weight.double() ** 2).sum(0))
-    return torch.cat(imputed), torch.cat(evidence), torch.cat(size)
+        imputed = torch.where(observed, x[rows], (weight.unsqueeze(-1) * value).sum(0))
+        draws = x.new_empty(imputed.shape[0], 0, x.shape[1])
+        if row_id is not None and n_draws:
+            uniform = uniforms(seed, row_id[rows], n_draws, x.shape[1] + 2)
+            draws = _draw(log_w, output, decoders, uniform)
+            draws = torch.where(observed.unsqueeze(1), x[rows].unsqueeze(1), draws)
+        total = torch.logsumexp(log_w, 0) - spent.to(log_w.dtype).log()
+        parts.append((imputed, total.double(), 1 / (weight.double() ** 2).sum(0), spent, draws))
+    imputed, evidence, size, spent, draws = (torch.cat(fields) for fields in zip(*parts, strict=True))
+    return imputed, evidence, size, spent, draws
 
 
 def _fake(
-    mean: torch.Tensor, scale: torch.Tensor, x: torch.Tensor, *rest: object
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    noise: torch.Tensor,
+    context: torch.Tensor | None,
+    row_id: torch.Tensor | None,
+    mask_weight: list[torch.Tensor],
+    mask_bias: list[torch.Tensor],
+    mask_activation: list[bool],
+    data_weight: list[torch.Tensor],
+    data_bias: list[torch.Tensor],
+    data_activation: list[bool],
+    log_scale: torch.Tensor,
+    wide_attribute: list[int],
+    wide_triangle: list[torch.Tensor],
+    wide_projection: list[torch.Tensor],
+    attribute_start: list[int],
+    attribute_kind: list[int],
+    negative_slope: float,
+    visible_weight: float,
+    tolerance: float,
+    n_draws: int,
+    seed: int,
+    n_threads: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     per_row = x.new_empty(x.shape[0], dtype=torch.float64)
-    return x.new_empty(x.shape), per_row, torch.empty_like(per_row)  # contiguous even where x is not
+    spent = x.new_empty(x.shape[0], dtype=torch.int32)
+    draws = x.new_empty(x.shape[0], n_draws, x.shape[1])
+    return x.new_empty(x.shape), per_row, torch.empty_like(per_row), spent, draws  # contiguous even where x is not
 
 
 def _cpu(
@@ -152,6 +264,7 @@ def _cpu(
     mask: torch.Tensor,
     noise: torch.Tensor,
     context: torch.Tensor | None,
+    row_id: torch.Tensor | None,
     mask_weight: list[torch.Tensor],
     mask_bias: list[torch.Tensor],
     mask_activation: list[bool],
@@ -159,18 +272,27 @@ def _cpu(
     data_bias: list[torch.Tensor],
     data_activation: list[bool],
     log_scale: torch.Tensor,
+    wide_attribute: list[int],
+    wide_triangle: list[torch.Tensor],
+    wide_projection: list[torch.Tensor],
     attribute_start: list[int],
     attribute_kind: list[int],
     negative_slope: float,
     visible_weight: float,
+    tolerance: float,
+    n_draws: int,
+    seed: int,
     n_threads: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    imputed, log_evidence, effective_size = _fake(mean, scale, x)
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    imputed = x.new_empty(x.shape)  # contiguous even where x is not
+    log_evidence, effective_size = (x.new_empty(x.shape[0], dtype=torch.float64) for _ in range(2))
+    n_spent = x.new_empty(x.shape[0], dtype=torch.int32)
+    draws = x.new_empty(x.shape[0], n_draws, x.shape[1])
     keep_alive: list[torch.Tensor] = []  # the kernel sees addresses only
 
-    def address(tensor: torch.Tensor) -> int:
-        if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-            raise ValueError(f"backend='cpu' takes float32 tensors on the CPU, got {tensor.dtype} on {tensor.device}")
+    def address(tensor: torch.Tensor, dtype: torch.dtype = torch.float32) -> int:
+        if tensor.dtype != dtype or tensor.device.type != "cpu":
+            raise ValueError(f"backend='cpu' takes {dtype} tensors on the CPU, got {tensor.dtype} on {tensor.device}")
         tensor = tensor.detach().contiguous()
         keep_alive.append(tensor)
         return tensor.data_ptr()
@@ -185,25 +307,34 @@ def _cpu(
     arguments.mean, arguments.scale, arguments.x = address(mean), address(scale), address(x)
     arguments.mask, arguments.noise = address(mask), address(noise)
     arguments.context = 0 if context is None else address(context)
+    arguments.row_id = 0 if row_id is None else address(row_id, torch.int64)
     arguments.mask_layers = layers(mask_weight, mask_bias, mask_activation)
     arguments.data_layers = layers(data_weight[:-1], data_bias[:-1], data_activation[:-1])
     arguments.output_weight, arguments.output_bias = address(data_weight[-1]), address(data_bias[-1])
     arguments.log_scale = address(log_scale)
+    arguments.wide = [
+        _native.WideLikelihood(attribute, address(triangle), address(projection))
+        for attribute, triangle, projection in zip(wide_attribute, wide_triangle, wide_projection, strict=True)
+    ]
     arguments.attribute_start, arguments.attribute_kind = attribute_start, attribute_kind
-    arguments.n_rows, arguments.n_samples, arguments.n_latent = mean.shape[0], noise.shape[0], mean.shape[1]
+    arguments.n_rows, arguments.n_proposals, arguments.n_latent = mean.shape
+    arguments.n_samples, arguments.n_draws, arguments.seed = noise.shape[0], n_draws, seed % 2**64
     arguments.negative_slope, arguments.visible_weight = negative_slope, visible_weight
+    arguments.tolerance = tolerance
     arguments.imputed = imputed.data_ptr()
     arguments.log_evidence, arguments.effective_size = log_evidence.data_ptr(), effective_size.data_ptr()
+    arguments.n_spent, arguments.draws = n_spent.data_ptr(), draws.data_ptr()
     _native.importance_impute(arguments, n_threads)
-    return imputed, log_evidence, effective_size
+    return imputed, log_evidence, effective_size, n_spent, draws
 
 
 OP = Op(
     "importance_impute(Tensor mean, Tensor scale, Tensor x, Tensor mask, Tensor noise, Tensor? context, "
-    "Tensor[] mask_weight, Tensor[] mask_bias, bool[] mask_activation, "
-    "Tensor[] data_weight, Tensor[] data_bias, bool[] data_activation, "
-    "Tensor log_scale, int[] attribute_start, int[] attribute_kind, "
-    "float negative_slope, float visible_weight, int n_threads) -> (Tensor, Tensor, Tensor)",
+    "Tensor? row_id, Tensor[] mask_weight, Tensor[] mask_bias, bool[] mask_activation, "
+    "Tensor[] data_weight, Tensor[] data_bias, bool[] data_activation, Tensor log_scale, "
+    "int[] wide_attribute, Tensor[] wide_triangle, Tensor[] wide_projection, "
+    "int[] attribute_start, int[] attribute_kind, float negative_slope, float visible_weight, float tolerance, "
+    "int n_draws, int seed, int n_threads) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _reference,
     _fake,
 )
@@ -220,6 +351,10 @@ def importance_impute(
     *,
     context: torch.Tensor | None = None,
     visible_weight: float = 1.0,
+    tolerance: float = 0.0,
+    n_draws: int = 0,
+    row_id: torch.Tensor | None = None,
+    seed: int = 0,
     n_threads: int | None = None,
     backend: str = "auto",
 ) -> Imputation:
@@ -227,19 +362,30 @@ def importance_impute(
 
     Parameters
     ----------
-    mean, scale : torch.Tensor, shape (N, L)
-        Mean and standard deviation of each row's proposal.
+    mean, scale : torch.Tensor, shape (N, L) or (N, P, L)
+        Mean and standard deviation of each row's proposal, or of its ``P`` proposals (one per noise fill); each of
+        those takes an equal run of the samples.
     x : torch.Tensor, shape (N, D)
-        Encoded data, finite everywhere.
+        Encoded data; what stands in unobserved columns is never read.
     mask : torch.Tensor, shape (N, M)
         1 = observed.
     noise : torch.Tensor, shape (K, L)
         Standard normal; shared by all rows, so that a row's result does not depend on its neighbours.
     decoders : FoldedDecoders
-    context : torch.Tensor, shape (N, C), optional
+    context : torch.Tensor, shape (N, C) or (N, P, C), optional
         Added to the data decoder's first layer before its activation.
     visible_weight : float
         Exponent of p(x_o | z); 1 in the paper.
+    tolerance : float
+        A row stops sampling once the standard error of each of its imputed values (encoded units: standard deviations
+        of the column, or probability) is at most this; 0 never stops.
+    n_draws : int
+        Draws of x_u for each row.
+    row_id : torch.Tensor of int64, shape (N,), optional
+        Names each row's random numbers, so that draws do not depend on how rows are batched; ``0..N-1`` where it is
+        left out.
+    seed : int
+        Of the draws.
     n_threads : int, optional
         Of the C++ kernel; torch's own setting where it is left out.
     backend : {"auto", "cpu", "reference"}
@@ -253,12 +399,22 @@ def importance_impute(
     ValueError
         Shapes that do not fit each other, no samples, or a backend that cannot run on these tensors.
     """
-    _check_shapes(mean, scale, x, mask, noise, decoders, context)
+    mean, scale, context = _with_proposals(mean, scale, context)
+    _check(mean, scale, x, mask, noise, decoders, context)
     if n_threads is None:
         n_threads = torch.get_num_threads()
     elif n_threads < 1:
         raise ValueError(f"n_threads must be at least 1, got {n_threads}")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must be at least 0, got {tolerance}")
+    if n_draws < 0:
+        raise ValueError(f"n_draws must be at least 0, got {n_draws}")
+    if row_id is None and n_draws:
+        row_id = torch.arange(x.shape[0], device=x.device)
+    if row_id is not None and (row_id.shape != x.shape[:1] or row_id.dtype != torch.int64):
+        raise ValueError(f"row_id must be int64 of shape ({x.shape[0]},), got {row_id.dtype} {tuple(row_id.shape)}")
     layers = (*decoders.data_layers, decoders.output)
+    wide = decoders.wide_likelihoods if backend != "reference" else ()
     result = OP.select(backend, mean)(
         mean,
         scale,
@@ -266,6 +422,7 @@ def importance_impute(
         mask,
         noise,
         context,
+        row_id,
         [layer.weight for layer in decoders.mask_layers],
         [layer.bias for layer in decoders.mask_layers],
         [layer.activation for layer in decoders.mask_layers],
@@ -273,16 +430,33 @@ def importance_impute(
         [layer.bias for layer in layers],
         [layer.activation for layer in layers],
         decoders.log_scale,
+        [likelihood.attribute for likelihood in wide],
+        [likelihood.triangle for likelihood in wide],
+        [likelihood.projection for likelihood in wide],
         list(decoders.layout.starts),
         list(decoders.layout.kind_codes),
         decoders.negative_slope,
         visible_weight,
+        tolerance,
+        n_draws,
+        seed,
         n_threads,
     )
     return Imputation(*result)
 
 
-def _check_shapes(
+def _with_proposals(
+    mean: torch.Tensor, scale: torch.Tensor, context: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Give every argument its axis of proposals."""
+
+    def extended(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.unsqueeze(1) if tensor.dim() == 2 else tensor
+
+    return extended(mean), extended(scale), None if context is None else extended(context)
+
+
+def _check(
     mean: torch.Tensor,
     scale: torch.Tensor,
     x: torch.Tensor,
@@ -292,17 +466,24 @@ def _check_shapes(
     context: torch.Tensor | None,
 ) -> None:
     n_rows = x.shape[0]
+    n_proposals = mean.shape[1] if mean.dim() == 3 else 1
     expected = {
         "x": (x, (n_rows, decoders.layout.n_columns)),
         "mask": (mask, (n_rows, decoders.layout.n_attributes)),
-        "mean": (mean, (n_rows, decoders.n_latent)),
-        "scale": (scale, (n_rows, decoders.n_latent)),
+        "mean": (mean, (n_rows, n_proposals, decoders.n_latent)),
+        "scale": (scale, (n_rows, n_proposals, decoders.n_latent)),
         "noise": (noise, (noise.shape[0], decoders.n_latent)),
     }
     if context is not None:
-        expected["context"] = (context, (n_rows, decoders.data_layers[0].weight.shape[0]))
+        expected["context"] = (context, (n_rows, n_proposals, decoders.data_layers[0].weight.shape[0]))
     for name, (tensor, shape) in expected.items():
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
+        if tensor.dtype != x.dtype or tensor.device != x.device:
+            raise ValueError(f"{name} must be {x.dtype} on {x.device} like x, got {tensor.dtype} on {tensor.device}")
     if noise.shape[0] < 1:
         raise ValueError("noise must hold at least one sample")
+    if n_proposals < 1 or noise.shape[0] % n_proposals:
+        raise ValueError(
+            f"noise must hold a whole number of samples for each of {n_proposals} proposals, got {noise.shape[0]}"
+        )

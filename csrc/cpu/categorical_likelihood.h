@@ -1,0 +1,104 @@
+// log p(x_o | z) of observed categorical attributes and the weighted class probabilities of the others, over a block of
+// samples. One product gives the logits of all categories. Exponentials are taken relative to the largest logit, so
+// that an attribute's sum lies between 1 and its width and one log serves the product of many sums.
+#pragma once
+
+#include "core/impute_scratch.h"
+#include "cpu/dense.h"
+#include "cpu/impute_row.h"
+
+namespace vsae {
+namespace VSAE_ISA {
+
+inline constexpr float kLargestProduct = 1e30f;  // of sums, before their log is taken
+
+class CategoricalLikelihood {
+   public:
+    CategoricalLikelihood(const ImportanceImputeModel& model, const ImputeScratch& scratch)
+        : model_(model), scratch_(scratch) {}
+
+    void compute_logits(const float* hidden) const {
+        if (model_.logits.n_out) dense(model_.logits, model_.logits.bias, hidden, scratch_.logits, 0.0f);
+    }
+
+    void score(const ImputeRow& row, float weight, Sum* log_weight) const {
+        if (!model_.logits.n_out) return;
+        Vec product[kVectors], total[kVectors] = {};
+        for (int v = 0; v < kVectors; ++v) product[v] = splat(1.0f);
+        float largest = 1;
+        for (int a = 0; a < model_.n_attributes; ++a) {
+            if (row.numerical(a) || !row.observed(a)) continue;
+            if (largest * static_cast<float>(row.width(a)) > kLargestProduct) {
+                for (int v = 0; v < kVectors; ++v) {
+                    log_weight[v].add(weight * (total[v] - log(product[v])));
+                    total[v] = Vec{};
+                    product[v] = splat(1.0f);
+                }
+                largest = 1;
+            }
+            largest *= static_cast<float>(row.width(a));
+            const float* logits = of(a);
+            const float* seen = logits + static_cast<long>(observed_level(row, a)) * kBlock;
+            for (int v = 0; v < kVectors; ++v) {
+                const Vec top = largest_logit(logits + v * kLanes, row.width(a));
+                Vec sum{};
+                for (int j = 0; j < row.width(a); ++j)
+                    sum += exp_negative(load(logits + j * kBlock + v * kLanes) - top);
+                total[v] += load(seen + v * kLanes) - top;
+                product[v] *= sum;
+            }
+        }
+        for (int v = 0; v < kVectors; ++v) log_weight[v].add(weight * (total[v] - log(product[v])));
+    }
+
+    // Replaces the logits of unobserved attributes.
+    void accumulate(const ImputeRow& row, const Vec* weight) const {
+        if (!model_.logits.n_out) return;
+        for (int a = 0; a < model_.n_attributes; ++a) {
+            if (row.numerical(a) || row.observed(a)) continue;
+            float* logits = of(a);
+            Vec share[kVectors];
+            for (int v = 0; v < kVectors; ++v) {
+                const Vec top = largest_logit(logits + v * kLanes, row.width(a));
+                Vec sum{};
+                for (int j = 0; j < row.width(a); ++j) {
+                    const Vec e = exp(load(logits + j * kBlock + v * kLanes) - top);
+                    store(logits + j * kBlock + v * kLanes, e);
+                    sum += e;
+                }
+                share[v] = weight[v] / sum;
+            }
+            float* sums = scratch_.class_sum + static_cast<long>(model_.first_logit[a]) * kLanes;
+            for (int j = 0; j < row.width(a); ++j) {
+                Vec sum = load(sums + j * kLanes);
+                for (int v = 0; v < kVectors; ++v) sum += share[v] * load(logits + j * kBlock + v * kLanes);
+                store(sums + j * kLanes, sum);
+            }
+        }
+    }
+
+   private:
+    const ImportanceImputeModel& model_;
+    const ImputeScratch& scratch_;
+
+    float* of(int attribute) const {
+        return scratch_.logits + static_cast<long>(model_.first_logit[attribute]) * kBlock;
+    }
+
+    static Vec largest_logit(const float* logits, int width) {
+        Vec top = load(logits);
+        for (int j = 1; j < width; ++j) top = max(top, load(logits + j * kBlock));
+        return top;
+    }
+
+    static int observed_level(const ImputeRow& row, int attribute) {
+        const float* x = row.x + row.start(attribute);
+        int level = 0;
+        for (int j = 1; j < row.width(attribute); ++j)
+            if (x[j] > x[level]) level = j;
+        return level;
+    }
+};
+
+}  // namespace VSAE_ISA
+}  // namespace vsae
