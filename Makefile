@@ -5,14 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: help demo test test-lanes16 lint types format format-check bench tables clean
+.PHONY: help demo test test-lanes16 sanitize lint types format format-check bench tables clean
 
 help:
 	@echo "make demo          install, then impute a real table and show the errors"
 	@echo "make test          install, then run the tests"
 	@echo "make bench         measure kernels and training steps against eager PyTorch; writes bench/results/"
-	@echo "make tables        write docs/benchmarks.md from bench/results/"
+	@echo "make tables        write docs/performance.md from bench/results/"
 	@echo "make test-lanes16  run the kernel tests with the AVX-512 code path emulated on AVX2"
+	@echo "make sanitize      run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make lint types format-check   what CI runs after the tests; make format mends the format"
 
 $(VENV)/installed: $(SOURCES) constraints.txt
@@ -32,11 +33,13 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
 test-lanes16: $(VENV)/installed
-	$(BIN)/python -m tests.lanes16
+	$(BIN)/python -m tests.special_builds lanes16
+
+sanitize: $(VENV)/installed
+	$(BIN)/python -m tests.special_builds sanitize
 
 bench: $(VENV)/installed
-	$(BIN)/python -m bench.importance_impute
-	$(BIN)/python -m bench.training_step
+	$(BIN)/python -m bench
 	$(BIN)/python -m bench.memory
 
 tables: $(VENV)/installed

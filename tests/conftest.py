@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from vsae_fast import _native
+
 DATA_VARIABLE = "VSAE_FAST_DATA"
 
 
@@ -30,3 +32,10 @@ def data_dir():
     if not folder.is_dir():
         pytest.skip(f"real data sets are not here; point {DATA_VARIABLE} at their folder")
     return folder
+
+
+@pytest.fixture(params=_native.cpu_levels())
+def level(request, monkeypatch):
+    """Every instruction set of this machine in turn."""
+    monkeypatch.setenv("VSAE_FAST_CPU", request.param)
+    return request.param

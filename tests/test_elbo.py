@@ -96,3 +96,129 @@ def test_importance_weighted_bound_lies_between_the_elbo_and_the_evidence(genera
     bounds = [importance_weighted_bound(log_weight[:k]).mean() for k in (1, 5, 50)]
     torch.testing.assert_close(bounds[0], log_weight[0].mean())
     assert bounds[0] < bounds[1] < bounds[2] < 0.5 + tolerances.STANDARD_ERRORS / math.sqrt(200)
+
+
+# ---- the op and its kernel ------------------------------------------------------------------------------------------
+
+
+def arguments(layout, n_rows, n_samples, generator, *, weight="mask", variance=False):
+    """Keyword arguments of elbo in float64; ``n_samples`` 0 is the single-sample bound."""
+
+    def randn(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    samples = (n_samples,) if n_samples else ()
+    x, mask = random_rows(layout, n_rows, generator)
+    return {
+        "output": 2 * randn(*samples, n_rows, layout.n_columns),
+        "log_scale": 0.3 * randn(layout.n_columns),
+        "mask_logits": 3 * randn(*samples, n_rows, layout.n_attributes),
+        "target": x,
+        "mask": mask,
+        "mean": randn(n_rows, 5),
+        "log_variance": randn(n_rows, 5),
+        "attribute_weight": mask if weight == "mask" else torch.rand(mask.shape, generator=generator).double(),
+        "target_variance": torch.rand(x.shape, generator=generator).double() if variance else None,
+        "noise": randn(n_samples, n_rows, 5) if n_samples else None,
+    }
+
+
+LEAVES = ("output", "log_scale", "mask_logits", "mean", "log_variance")
+
+
+def bound_and_gradients(case, layout, backend, dtype):
+    case = {name: None if t is None else t.float().to(dtype) for name, t in case.items()}
+    leaves = [case[name].requires_grad_() for name in LEAVES]
+    bound = elbo(layout=layout, backend=backend, **case)
+    (bound * torch.linspace(0.5, 1.5, len(bound), dtype=dtype)).sum().backward()
+    return [bound.detach(), *(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves)]
+
+
+@pytest.mark.parametrize("variance", [False, True])
+@pytest.mark.parametrize("weight", ["mask", "other"])
+@pytest.mark.parametrize(("n_rows", "n_samples"), [(1, 0), (17, 0), (130, 0), (1, 1), (5, 3), (70, 10), (3, 50)])
+@pytest.mark.parametrize("layout", [MIXED, CATEGORICAL, NUMERICAL_12], ids=["mixed", "levels", "numbers"])
+def test_kernel_is_as_good_as_eager(layout, n_rows, n_samples, weight, variance, level, generator):
+    case = arguments(layout, n_rows, n_samples, generator, weight=weight, variance=variance)
+    truth = bound_and_gradients(case, layout, "reference", torch.float64)
+    eager = bound_and_gradients(case, layout, "reference", torch.float32)
+    for ours, theirs, exact in zip(bound_and_gradients(case, layout, "cpu", torch.float32), eager, truth, strict=True):
+        scale = max(exact.abs().max().item(), 1.0)
+        floor = max((theirs - exact).abs().max().item(), tolerances.GRADIENT_FLOOR * scale)
+        assert (ours - exact).abs().max().item() <= tolerances.TIMES_EAGER * floor
+
+
+def test_kernel_of_several_tasks_does_not_depend_on_threads(generator):
+    case = arguments(MIXED, 2000, 5, generator)
+    before = torch.get_num_threads()
+    results = []
+    for n_threads in (1, 3):
+        torch.set_num_threads(n_threads)
+        results.append(bound_and_gradients(case, MIXED, "cpu", torch.float32))
+    torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("n_samples", [0, 3])
+def test_what_has_no_weight_is_never_read(backend, n_samples, generator):
+    case = arguments(MIXED, 9, n_samples, generator)
+    clean = bound_and_gradients(case, MIXED, backend, torch.float32)
+    case["target"] = torch.where(MIXED.expand(case["mask"]) > 0, case["target"], torch.nan)
+    dirty = bound_and_gradients(case, MIXED, backend, torch.float32)
+    assert torch.equal(clean[0], dirty[0])
+    if backend == "cpu":  # torch's own autograd multiplies a NaN by zero on the way back
+        assert all(torch.equal(a, b) for a, b in zip(clean, dirty, strict=True))
+
+
+def test_one_sample_of_the_importance_weighted_bound_is_the_sampled_elbo(generator):
+    case = arguments(MIXED, 6, 1, generator)
+    bound = elbo(layout=MIXED, **case)
+    z = case["mean"] + (0.5 * case["log_variance"]).exp() * case["noise"][0]
+    single = {**case, "output": case["output"][0], "mask_logits": case["mask_logits"][0], "noise": None}
+    kl = gaussian_kl(case["mean"], case["log_variance"]).sum(-1)
+    sampled = elbo(layout=MIXED, **single) + kl + log_prior_ratio(z, case["mean"], case["log_variance"])
+    torch.testing.assert_close(bound, sampled)
+
+
+@pytest.mark.parametrize("n_samples", [0, 3])
+def test_gradients_of_the_reference(n_samples, generator):
+    case = arguments(MIXED, 3, n_samples, generator, variance=True)
+    leaves = [case[name].requires_grad_() for name in LEAVES]
+
+    def function(*values):
+        return elbo(layout=MIXED, **{**case, **dict(zip(LEAVES, values, strict=True))})
+
+    assert torch.autograd.gradcheck(function, leaves)
+
+
+def test_a_target_that_asks_for_a_gradient_gets_one(generator):
+    case = {name: None if t is None else t.float() for name, t in arguments(MIXED, 4, 0, generator).items()}
+    case["target"].requires_grad_()
+    elbo(layout=MIXED, **case).sum().backward()
+    assert case["target"].grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("n_samples", [0, 3])
+def test_op_passes_torch_checks(n_samples, generator):
+    case = {k: None if t is None else t.float() for k, t in arguments(MIXED, 4, n_samples, generator).items()}
+    order = ("output", "log_scale", "mask_logits", "target", "target_variance", "mask", "attribute_weight", "mean",
+             "log_variance", "noise")  # fmt: skip
+    if not n_samples:
+        case["output"], case["mask_logits"] = case["output"].unsqueeze(0), case["mask_logits"].unsqueeze(0)
+    for name in LEAVES:
+        case[name].requires_grad_()
+    call = (*(case[name] for name in order), list(MIXED.starts), list(MIXED.kind_codes), 1)
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(torch.ops.vsae_fast.elbo.default, call, test_utils=tests)
+
+
+def test_wrong_arguments_are_named(generator):
+    case = arguments(MIXED, 4, 3, generator)
+    for name, wrong in (("output", case["output"][:2]), ("noise", case["noise"][..., :2]), ("mask", case["mask"][:3])):
+        with pytest.raises(ValueError, match="must have shape"):
+            elbo(layout=MIXED, **{**case, name: wrong})
+    with pytest.raises(ValueError, match=r"log_scale must be torch\.float64"):
+        elbo(layout=MIXED, **{**case, "log_scale": case["log_scale"].float()})
+    with pytest.raises(ValueError, match="takes float32"):
+        elbo(layout=MIXED, backend="cpu", **case)

@@ -11,10 +11,7 @@ from vsae_fast import _native
 TINY = np.finfo(np.float32).tiny
 
 
-@pytest.fixture(params=_native.cpu_levels(), autouse=True)
-def level(request, monkeypatch):
-    monkeypatch.setenv("VSAE_FAST_CPU", request.param)
-    return request.param
+pytestmark = pytest.mark.usefixtures("level")
 
 
 def apply(name, x):

@@ -1,8 +1,9 @@
+import pytest
 import torch
 
 from tests import tolerances
-from tests.random_models import MIXED, random_case
-from vsae_fast.ops.draws import TorchDraws
+from tests.random_models import CATEGORICAL, MIXED, NUMERICAL_12, random_case
+from vsae_fast.ops.draws import StreamDraws, TorchDraws
 from vsae_fast.ops.importance_impute import expected_value
 from vsae_fast.ops.sample_moments import sample_data, sample_moments
 
@@ -51,3 +52,52 @@ def test_no_gradient_reaches_the_sampling_pass():
     )
     assert not moment.requires_grad
     assert not variance.requires_grad
+
+
+@pytest.mark.parametrize("layout", [MIXED, NUMERICAL_12, CATEGORICAL], ids=["mixed", "numbers", "levels"])
+@pytest.mark.parametrize("n_samples", [1, 10, 37])
+@pytest.mark.parametrize("context", [False, True])
+def test_kernel_draws_and_sums_what_the_reference_does(layout, n_samples, context, level):
+    case = random_case(layout, 13, 1, context=context, data_widths=(33, 20))
+    (mean, scale, *_, decoders), keywords = case.arguments(torch.float32)
+    options = {"n_samples": n_samples, "context": keywords["context"]}
+    ours_draws, their_draws = StreamDraws(5), StreamDraws(5)
+    for _ in range(2):  # the second call goes on in the streams
+        ours = sample_moments(mean, scale, decoders, draws=ours_draws, backend="cpu", **options)
+        theirs = sample_moments(mean, scale, decoders, draws=their_draws, backend="reference", **options)
+        assert ours_draws.number == their_draws.number
+        # A level may change where two of them are equal but for rounding.
+        for a, b in zip(ours, theirs, strict=True):
+            same = (a - b).abs() <= 1e-4 * b.abs().clamp(min=1)
+            assert same.double().mean() >= 0.99
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    again = sample_moments(mean, scale, decoders, draws=StreamDraws(5), backend="cpu", **options)
+    torch.set_num_threads(1)
+    single = sample_moments(mean, scale, decoders, draws=StreamDraws(5), backend="cpu", **options)
+    torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(again, single, strict=True))
+
+
+def test_op_has_a_fake():
+    (mean, scale, *_, decoders), _ = random_case(MIXED, 4, 1).arguments(torch.float32)
+    layers = (*decoders.data_layers, decoders.output)
+    call = (
+        mean, scale, None,
+        [layer.weight for layer in decoders.mask_layers], [layer.bias for layer in decoders.mask_layers],
+        [layer.activation for layer in decoders.mask_layers], [layer.weight for layer in layers],
+        [layer.bias for layer in layers], [layer.activation for layer in layers], decoders.log_scale,
+        list(MIXED.starts), list(MIXED.kind_codes), 0.01, 3, 0, 0, 1,
+    )  # fmt: skip
+    op = torch.ops.vsae_fast.sample_moments.default
+    torch.library.opcheck(op, call, test_utils=("test_schema", "test_faketensor"))
+
+
+def test_wrong_arguments_are_named():
+    (mean, scale, *_, decoders), _ = random_case(MIXED, 4, 1).arguments(torch.float32)
+    with pytest.raises(ValueError, match="scale must have shape"):
+        sample_moments(mean, scale[:, 1:], decoders, n_samples=3, draws=StreamDraws(0))
+    with pytest.raises(ValueError, match="n_samples must be at least 1"):
+        sample_moments(mean, scale, decoders, n_samples=0, draws=StreamDraws(0))
+    with pytest.raises(ValueError, match="draws from StreamDraws"):
+        sample_moments(mean, scale, decoders, n_samples=1, draws=TorchDraws(torch.Generator()), backend="cpu")

@@ -47,6 +47,105 @@ def fma_peak(n_threads: int, seconds: float = 0.2, level: str = "") -> float: ..
 def philox(key: int, low: int, third: int, fourth: int) -> list[int]: ...
 def normal_quantile(p: int, out: int, n: int) -> None: ...
 def elementary(name: str, x: int, out: int, n: int) -> None: ...
+def fill_unobserved(
+    attribute_start: list[int], n_rows: int, x: int, mask: int, noise: int, noise_step: int, filled: int
+) -> None: ...
+def fill_unobserved_backward(
+    attribute_start: list[int], n_rows: int, mask: int, gradient: int, x_gradient: int
+) -> None: ...
+def grouped_mlp_saved_floats(n_rows: int, n_groups: int, sizes: list[int]) -> int: ...
+def grouped_mlp(
+    n_rows: int,
+    n_groups: int,
+    sizes: list[int],
+    training: bool,
+    slope: float,
+    x: int,
+    mask: int,
+    weight: list[int],
+    bias: list[int],
+    gamma: list[int],
+    beta: list[int],
+    running_mean: list[int],
+    running_var: list[int],
+    out: int,
+    saved: int,
+    n_threads: int,
+) -> None: ...
+def grouped_mlp_backward(
+    n_rows: int,
+    n_groups: int,
+    sizes: list[int],
+    training: bool,
+    slope: float,
+    x: int,
+    mask: int,
+    weight: list[int],
+    bias: list[int],
+    gamma: list[int],
+    beta: list[int],
+    out_gradient: int,
+    saved: int,
+    x_gradient: int,
+    weight_gradient: list[int],
+    bias_gradient: list[int],
+    gamma_gradient: list[int],
+    beta_gradient: list[int],
+    n_threads: int,
+) -> None: ...
+
+class ElboArguments:
+    n_samples: int
+    n_rows: int
+    n_latent: int
+    attribute_start: list[int]
+    attribute_kind: list[int]
+    output: int
+    log_scale: int
+    mask_logits: int
+    target: int
+    target_variance: int
+    mask: int
+    attribute_weight: int
+    mean: int
+    log_variance: int
+    noise: int
+    def __init__(self) -> None: ...
+
+def elbo(arguments: ElboArguments, bound: int, n_threads: int) -> None: ...
+def elbo_backward(
+    arguments: ElboArguments,
+    bound_gradient: int,
+    output: int,
+    log_scale: int,
+    mask_logits: int,
+    mean: int,
+    log_variance: int,
+    n_threads: int,
+) -> None: ...
+
+class DecoderLayer:
+    def __init__(self, weight: int, bias: int, n_in: int, n_out: int, activation: bool) -> None: ...
+
+def sample_moments(
+    attribute_start: list[int],
+    attribute_kind: list[int],
+    n_rows: int,
+    n_latent: int,
+    mean: int,
+    scale: int,
+    context: int,
+    mask_layers: list[DecoderLayer],
+    data_layers: list[DecoderLayer],
+    log_scale: int,
+    slope: float,
+    n_samples: int,
+    seed: int,
+    number: int,
+    moment: int,
+    variance: int,
+    n_threads: int,
+) -> int: ...
 
 class Fill(Protocol):
     def __call__(self, seed: int, number: int, address: int, floats: int) -> None: ...

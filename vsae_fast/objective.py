@@ -11,12 +11,7 @@ import torch
 
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.ops.draws import Draws
-from vsae_fast.ops.elbo import (
-    data_log_likelihood,
-    importance_weighted_bound,
-    log_prior_ratio,
-    mask_log_likelihood,
-)
+from vsae_fast.ops.elbo import elbo
 from vsae_fast.ops.sample_moments import sample_moments
 
 
@@ -154,15 +149,19 @@ class HideAndScore:
         """Importance-weighted bound of each row with a weight per attribute, shape (N,)."""
         proposal = model.encode(x, visible, _fill_noise(model, x, draws))
         noise = draws.normal((self.n_samples, *proposal.mean.shape), x)
-        z = proposal.sample(noise)  # [K, N, L]
-        mask_logits, output = model.decode(z, proposal.hidden)
-        likelihood = data_log_likelihood(output, model.decoders.log_scale(), x, model.layout)  # [K, N, M]
-        log_weight = (
-            (weight * likelihood).sum(-1)
-            + mask_log_likelihood(mask_logits, mask).sum(-1)
-            + log_prior_ratio(z, proposal.mean, proposal.log_variance)
+        mask_logits, output = model.decode(proposal.sample(noise), proposal.hidden)  # [K, N, ...]
+        return elbo(
+            output,
+            model.decoders.log_scale(),
+            mask_logits,
+            x,
+            mask,
+            proposal.mean,
+            proposal.log_variance,
+            model.layout,
+            attribute_weight=weight,
+            noise=noise,
         )
-        return importance_weighted_bound(log_weight)
 
     def loss(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws) -> torch.Tensor:
         visible = self.hide(mask, draws)

@@ -16,6 +16,7 @@ from vsae_fast.models.vsae import VSAE
 from vsae_fast.native_training import NativeTrainer, supports
 from vsae_fast.objective import HideAndScore, Objective, TwoPhase, evaluation_mode
 from vsae_fast.ops.draws import Draws, StreamDraws, TorchDraws
+from vsae_fast.ops.registry import prefer
 
 logger = logging.getLogger("vsae_fast")
 
@@ -130,7 +131,7 @@ def split(n_rows: int, fraction: float, generator: torch.Generator) -> tuple[tor
 
 
 class TorchTrainer:
-    """The reference: the objective through autograd, torch's fused Adam. Any device and dtype.
+    """The reference: the objective through autograd, in torch's own ops, torch's fused Adam. Any device and dtype.
 
     Parameters
     ----------
@@ -163,7 +164,8 @@ class TorchTrainer:
     def step(self, rows: torch.Tensor, epoch: int, learning_rate: float) -> float:
         """Update on the rows and return the loss before the update."""
         self._model.train()
-        loss = self._objective.loss(self._model, self._x[rows], self._mask[rows], epoch, self._draws)
+        with prefer("reference"):
+            loss = self._objective.loss(self._model, self._x[rows], self._mask[rows], epoch, self._draws)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self._clip_norm is not None:
@@ -177,7 +179,7 @@ class TorchTrainer:
     def score(self, x: torch.Tensor, mask: torch.Tensor, seed: int) -> float:
         """Mean validation score of rows, with the same noise every time."""
         draws: Draws = StreamDraws(seed)
-        with evaluation_mode(self._model):
+        with evaluation_mode(self._model), prefer("reference"):
             parts = [
                 self._objective.score(self._model, x[i : i + VALIDATION_CHUNK], mask[i : i + VALIDATION_CHUNK], draws)
                 for i in range(0, len(x), VALIDATION_CHUNK)

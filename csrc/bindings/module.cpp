@@ -8,8 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "bindings/addresses.h"
 #include "bindings/numbers.h"
 #include "bindings/training.h"
+#include "bindings/training_ops.h"
 #include "cpu/cpu_level.h"
 #include "cpu/fma_peak.h"
 #include "cpu/importance_impute.h"
@@ -19,10 +21,7 @@ namespace py = pybind11;
 
 namespace {
 
-template <class T>
-T* at(std::uintptr_t address) {
-    return reinterpret_cast<T*>(address);
-}
+using vsae::at;
 
 vsae::CpuLevel level_or_active(const std::string& name) {
     return name.empty() ? vsae::active_level() : vsae::level_named(name);
@@ -209,6 +208,7 @@ PYBIND11_MODULE(_native, module) {
 
     vsae::bind_training(module);
     vsae::bind_numbers(module);
+    vsae::bind_training_ops(module);
 
     module.def("importance_impute", &importance_impute, py::arg("arguments"), py::arg("n_threads"),
                py::arg("level") = "");

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bindings/addresses.h"
 #include "cpu/cpu_level.h"
 #include "cpu/trainer.h"
 #include "cpu/training_kernels.h"
@@ -16,13 +17,6 @@ namespace py = pybind11;
 namespace vsae {
 
 namespace {
-
-template <class T>
-std::vector<T*> pointers(const std::vector<std::uintptr_t>& addresses) {
-    std::vector<T*> result;
-    for (const std::uintptr_t address : addresses) result.push_back(reinterpret_cast<T*>(address));
-    return result;
-}
 
 Rows rows_at(std::uintptr_t x, std::uintptr_t mask, std::uintptr_t index, int n) {
     return {reinterpret_cast<const float*>(x), reinterpret_cast<const float*>(mask),

@@ -14,7 +14,10 @@ class AlignedBuffer {
               ::operator new(static_cast<std::size_t>(std::max(floats, 1L)) * sizeof(float), kAlignment))) {}
     ~AlignedBuffer() { ::operator delete(data_, kAlignment); }
     AlignedBuffer(AlignedBuffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)) {}
-    AlignedBuffer& operator=(AlignedBuffer&&) = delete;
+    AlignedBuffer& operator=(AlignedBuffer&& other) noexcept {
+        std::swap(data_, other.data_);
+        return *this;
+    }
 
     float* data() { return data_; }
     const float* data() const { return data_; }

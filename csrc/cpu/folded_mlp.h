@@ -11,8 +11,33 @@
 
 namespace vsae {
 
+// One dense layer as torch keeps it: weight [n_out, n_in], bias [n_out].
+struct RowMajorLayer {
+    const float* weight;
+    const float* bias;
+    int n_in, n_out;
+    bool active;
+};
+
 class FoldedMlp {
    public:
+    // Layers that have been folded already.
+    FoldedMlp(const TrainingKernels& kernels, const std::vector<RowMajorLayer>& layers, float slope)
+        : kernels_(kernels), slope_(slope) {
+        for (const RowMajorLayer& layer : layers) {
+            const int stride = row_stride(layer.n_out);
+            AlignedBuffer weight = AlignedBuffer::zeros(static_cast<long>(layer.n_in) * stride),
+                          bias = AlignedBuffer::zeros(stride);
+            for (int o = 0; o < layer.n_out; ++o) {
+                for (int i = 0; i < layer.n_in; ++i)
+                    weight.data()[static_cast<long>(i) * stride + o] =
+                        layer.weight[static_cast<long>(o) * layer.n_in + i];
+                bias.data()[o] = layer.bias[o];
+            }
+            layers_.push_back({layer.n_in, layer.n_out, layer.active, std::move(weight), std::move(bias)});
+        }
+    }
+
     FoldedMlp(const TrainingKernels& kernels, ParameterStore& store, const Mlp& mlp, float slope)
         : kernels_(kernels), slope_(slope) {
         for (const LayerState& layer : mlp.layers()) {

@@ -67,10 +67,11 @@ bool importance_impute(const ImportanceImputeModel& model, ImportanceImputeBatch
     batch.half_square = half_square.data();
 
     const long scratch_floats = kernel.scratch_floats(model, batch);
-    return parallel_rows(n_rows, kRowsPerTask, n_threads, poll, [&](RowTasks& tasks) {
+    const auto work = [&](RowTasks& tasks) {
         AlignedBuffer scratch(scratch_floats);
         for (long begin, end; tasks.next(&begin, &end);) kernel.run_rows(model, batch, scratch.data(), begin, end);
-    });
+    };
+    return parallel_rows(n_rows, kRowsPerTask, n_threads, work, &poll);
 }
 
 }  // namespace vsae

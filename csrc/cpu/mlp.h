@@ -1,6 +1,7 @@
 // A stack of dense layers with its activations and gradients: forward, and the way back into a ParameterStore.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -119,7 +120,11 @@ class Mlp {
             const Matrix below = i ? Matrix{layers_[i - 1].out.data(), row_stride(layers_[i - 1].shape.n_out)} : in_;
             work_.product({below.data, 1, below.stride, gradient, stride, nullptr, store_.gradient(p.weight), stride,
                            layer.shape.n_in, columns, rows_, false});
-            if (p.bias >= 0) work_.kernels.column_sum(gradient, rows_, columns, stride, store_.gradient(p.bias));
+            // The batch's mean takes the bias away again: where it was used the gradient is zero, not its rounding.
+            if (p.bias >= 0 && layer.shape.norm && layer.forward.from_batch)
+                std::fill_n(store_.gradient(p.bias), columns, 0.0f);
+            else if (p.bias >= 0)
+                work_.kernels.column_sum(gradient, rows_, columns, stride, store_.gradient(p.bias));
             const Matrix down = i ? Matrix{layers_[i - 1].gradient.data(), row_stride(layers_[i - 1].shape.n_out)} : to;
             if (!down.data) continue;
             transpose(store_.value(p.weight), layer.shape.n_in, layer.shape.n_out);

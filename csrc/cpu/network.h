@@ -6,23 +6,13 @@
 
 #include "cpu/mlp.h"
 #include "cpu/parameter_store.h"
+#include "cpu/sample_moments.h"
 #include "cpu/shared_work.h"
 #include "cpu/trainer.h"
 
 namespace vsae {
 
 inline constexpr float kLogVarianceLimit = 8.0f;
-
-// The streams of random numbers that a call draws, one after the other.
-struct Draws {
-    std::uint64_t seed;
-    std::uint64_t next;
-};
-
-// What one thread needs to draw samples of x_u.
-struct SamplingScratch {
-    AlignedBuffer noise, z, logits, even, odd, output, normal, uniform;
-};
 
 class Network {
    public:
@@ -55,8 +45,7 @@ class Network {
     AlignedBuffer mean_, log_variance_, mean_gradient_, log_variance_gradient_;
     AlignedBuffer z_, z_gradient_, context_, context_gradient_, hidden_gradient_;
     AlignedBuffer log_weight_, factor_, log_scale_gradient_, scratch_;
-    std::vector<SamplingScratch> sampling_scratch_;  // one per thread
-    std::vector<AlignedBuffer> moments_;             // sums and sums of squares of each block of samples
+    std::unique_ptr<MomentSampler> sampler_;  // made in phase 2
     AlignedBuffer log_scale_, precision_, numerical_, attribute_;
 
     long add_linear(int n_in, int n_out, LayerParameters* layer);

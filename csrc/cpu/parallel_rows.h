@@ -50,10 +50,12 @@ class RowTasks {
 };
 
 // Runs work(tasks) on up to n_threads threads, the calling one included, and rethrows the first exception. The calling
-// thread asks `poll` every tenth of a second whether to go on; returns false where the work was stopped.
+// thread asks `poll`, if there is one, every tenth of a second whether to go on; returns false where the work was
+// stopped.
 template <class Work>
-bool parallel_rows(long n_rows, long rows_per_task, int n_threads, const std::function<bool()>& poll, Work work) {
-    RowTasks tasks(n_rows, rows_per_task, &poll);
+bool parallel_rows(long n_rows, long rows_per_task, int n_threads, Work work,
+                   const std::function<bool()>* poll = nullptr) {
+    RowTasks tasks(n_rows, rows_per_task, poll);
     std::exception_ptr failure;
     std::mutex failure_lock;
     const auto guarded = [&] {

@@ -1,55 +1,61 @@
-// Samples of x from the data decoder's outputs, reduced to sums.
+// Samples of x_u from both decoders in evaluation mode, reduced to their first two moments (appendix D).
 #pragma once
 
-#include "core/importance_impute.h"
-#include "core/training_step.h"
-#include "cpu/simd.h"
+#include <cstdint>
+#include <vector>
+
+#include "cpu/aligned_buffer.h"
+#include "cpu/folded_mlp.h"
+#include "cpu/shared_work.h"
 
 namespace vsae {
-namespace VSAE_ISA {
 
-static void sample_moments(const SampleMoments& s) {
-    for (long row = 0; row < s.n_rows; ++row) {
-        float* total = s.total + row * s.column_stride;
-        float* square = s.square + row * s.column_stride;
-        for (int c = 0; c < whole_lines(s.n_columns); c += kLanes) {
-            const Vec scale = exp(load(s.log_scale + c));
-            const Vec numerical = load(s.numerical + c);
-            Vec sum{}, sum_of_squares{};
-            for (long k = 0; s.normal && k < s.n_samples; ++k) {
-                const long sample_row = k * s.n_rows + row;
-                const Vec mean = load(s.output + sample_row * s.column_stride + c);
-                const Vec x = numerical * (mean + scale * load(s.normal + sample_row * s.noise_stride + c));
-                sum += x;
-                sum_of_squares += x * x;
-            }
-            store(total + c, sum);
-            store(square + c, sum_of_squares);
-        }
-        if (!s.uniform) continue;
-        for (long k = 0; k < s.n_samples; ++k) {
-            const long sample_row = k * s.n_rows + row;
-            const float* logit = s.output + sample_row * s.column_stride;
-            const float* uniform = s.uniform + sample_row * s.noise_stride;
-            for (int a = 0; a < s.n_attributes; ++a) {
-                if (s.attribute_kind[a] != kCategorical) continue;
-                // Gumbel's trick: the largest logit - log(-log u) is a draw from the softmax.
-                int best = s.attribute_start[a];
-                float best_value = -1e38f;
-                for (int c = best; c < s.attribute_start[a + 1]; ++c) {
-                    const float u = uniform[c] > 1.17549435e-38f ? uniform[c] : 1.17549435e-38f;
-                    const float value = logit[c] - __builtin_logf(-__builtin_logf(u));
-                    if (value > best_value) {
-                        best_value = value;
-                        best = c;
-                    }
-                }
-                total[best] += 1.0f;
-                square[best] += 1.0f;
-            }
-        }
-    }
-}
+// The streams of random numbers that a call draws, one after the other.
+struct Draws {
+    std::uint64_t seed;
+    std::uint64_t next;
+};
 
-}  // namespace VSAE_ISA
+struct Attributes {
+    std::vector<int> start;  // [M + 1]
+    std::vector<int> kind;   // [M]
+    int n_latent;            // L
+
+    int n_columns() const { return start.back(); }
+    int count() const { return static_cast<int>(kind.size()); }
+};
+
+class MomentSampler {
+   public:
+    MomentSampler(Attributes attributes, int n_samples, int max_rows);
+
+    struct Rows {
+        int n;
+        const float* mean;          // [N, L], stride row_stride(L)
+        const float* log_variance;  // likewise
+        const Matrix* context;      // a row for each row, folded; or null
+        const float* log_scale;     // [D], padded to whole lines
+    };
+
+    // Writes mean and population variance of the samples, [N, D] with stride row_stride(D).
+    void run(SharedWork& work, const FoldedMlp& mask_decoder, const FoldedMlp& data_decoder, const Rows& rows,
+             Draws& draws, float* moment, float* variance);
+
+   private:
+    // What one thread needs.
+    struct Scratch {
+        AlignedBuffer noise, z, logits, even, odd, output, normal, uniform;
+    };
+
+    Attributes attributes_;
+    int n_samples_, max_rows_, n_blocks_, z_stride_, column_stride_, attribute_stride_;
+    bool any_numerical_, any_categorical_;
+    AlignedBuffer numerical_;       // [D] 1 in numerical columns
+    AlignedBuffer total_, square_;  // sums and sums of squares of each block of samples
+    std::vector<Scratch> scratch_;
+
+    void sample_block(const TrainingKernels& kernels, const FoldedMlp& mask_decoder, const FoldedMlp& data_decoder,
+                      const Rows& rows, Draws draws, int block, Scratch& scratch);
+};
+
 }  // namespace vsae

@@ -4,7 +4,7 @@
 #include "cpu/normalisation.h"
 #include "cpu/product.h"
 #include "cpu/random_stream.h"
-#include "cpu/sample_moments.h"
+#include "cpu/sample_moments_body.h"
 #include "cpu/training_kernels.h"
 
 namespace vsae {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch.nn import functional
 
-from vsae_fast.ops.layout import AttributeLayout
+from vsae_fast.ops.layout import KIND_NAMES, AttributeLayout
 
 
 @dataclass(frozen=True)
@@ -124,3 +125,23 @@ class FoldedDecoders:
             if layer.activation:
                 h = functional.leaky_relu(h, self.negative_slope)
         return h
+
+
+def unflatten(
+    mask_weight: list[torch.Tensor],
+    mask_bias: list[torch.Tensor],
+    mask_activation: list[bool],
+    data_weight: list[torch.Tensor],
+    data_bias: list[torch.Tensor],
+    data_activation: list[bool],
+    log_scale: torch.Tensor,
+    attribute_start: list[int],
+    attribute_kind: list[int],
+    negative_slope: float,
+) -> FoldedDecoders:
+    """Decoders from what a torch schema can hold; ``data_*`` ends with the output layer."""
+    widths = tuple(b - a for a, b in pairwise(attribute_start))
+    layout = AttributeLayout(tuple(KIND_NAMES[kind] for kind in attribute_kind), widths)
+    data = tuple(map(DenseLayer, data_weight, data_bias, data_activation))
+    mask = tuple(map(DenseLayer, mask_weight, mask_bias, mask_activation))
+    return FoldedDecoders(mask, data[:-1], data[-1], log_scale, layout, negative_slope)

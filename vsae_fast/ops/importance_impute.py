@@ -13,17 +13,16 @@ Draws of x_u come from sampling-importance-resampling (Rubin 1987): ``z_k`` with
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 
 from vsae_fast import _native
 from vsae_fast.ops.elbo import data_log_likelihood, mask_log_likelihood
-from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
-from vsae_fast.ops.layout import AttributeLayout, Kind, gather_group
+from vsae_fast.ops.folded_decoders import FoldedDecoders, unflatten
+from vsae_fast.ops.layout import AttributeLayout, gather_group
 from vsae_fast.ops.philox import uniforms
-from vsae_fast.ops.registry import Op
+from vsae_fast.ops.registry import Addresses, Op, check_like
 
 SEGMENT = 96  # samples of a proposal between two looks at the standard error; kSegment in csrc/cpu/sampling_error.h
 FEWEST_SEGMENTS = 4
@@ -84,26 +83,6 @@ def expected_value(output: torch.Tensor, layout: AttributeLayout) -> torch.Tenso
             real = group.columns < layout.n_columns
             value[..., group.columns[real]] = p[..., real]
     return value
-
-
-def _unflatten(
-    mask_weight: list[torch.Tensor],
-    mask_bias: list[torch.Tensor],
-    mask_activation: list[bool],
-    data_weight: list[torch.Tensor],
-    data_bias: list[torch.Tensor],
-    data_activation: list[bool],
-    log_scale: torch.Tensor,
-    attribute_start: list[int],
-    attribute_kind: list[int],
-    negative_slope: float,
-) -> FoldedDecoders:
-    names: tuple[Kind, Kind] = ("numerical", "categorical")
-    widths = tuple(b - a for a, b in pairwise(attribute_start))
-    layout = AttributeLayout(tuple(names[kind] for kind in attribute_kind), widths)
-    data = tuple(map(DenseLayer, data_weight, data_bias, data_activation))
-    mask = tuple(map(DenseLayer, mask_weight, mask_bias, mask_activation))
-    return FoldedDecoders(mask, data[:-1], data[-1], log_scale, layout, negative_slope)
 
 
 def _samples_spent(
@@ -183,7 +162,7 @@ def _reference(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     del n_threads  # torch's own setting counts here
     del wide_attribute, wide_triangle, wide_projection  # another way to the same likelihood
-    decoders = _unflatten(
+    decoders = unflatten(
         mask_weight, mask_bias, mask_activation, data_weight, data_bias, data_activation, log_scale,
         attribute_start, attribute_kind, negative_slope,
     )  # fmt: skip
@@ -288,14 +267,7 @@ def _cpu(
     log_evidence, effective_size = (x.new_empty(x.shape[0], dtype=torch.float64) for _ in range(2))
     n_spent = x.new_empty(x.shape[0], dtype=torch.int32)
     draws = x.new_empty(x.shape[0], n_draws, x.shape[1])
-    keep_alive: list[torch.Tensor] = []  # the kernel sees addresses only
-
-    def address(tensor: torch.Tensor, dtype: torch.dtype = torch.float32) -> int:
-        if tensor.dtype != dtype or tensor.device.type != "cpu":
-            raise ValueError(f"backend='cpu' takes {dtype} tensors on the CPU, got {tensor.dtype} on {tensor.device}")
-        tensor = tensor.detach().contiguous()
-        keep_alive.append(tensor)
-        return tensor.data_ptr()
+    address = Addresses()
 
     def layers(weight: list[torch.Tensor], bias: list[torch.Tensor], activation: list[bool]) -> list[_native.Layer]:
         return [
@@ -306,8 +278,7 @@ def _cpu(
     arguments = _native.ImportanceImputeArguments()
     arguments.mean, arguments.scale, arguments.x = address(mean), address(scale), address(x)
     arguments.mask, arguments.noise = address(mask), address(noise)
-    arguments.context = 0 if context is None else address(context)
-    arguments.row_id = 0 if row_id is None else address(row_id, torch.int64)
+    arguments.context, arguments.row_id = address(context), address(row_id, torch.int64)
     arguments.mask_layers = layers(mask_weight, mask_bias, mask_activation)
     arguments.data_layers = layers(data_weight[:-1], data_bias[:-1], data_activation[:-1])
     arguments.output_weight, arguments.output_bias = address(data_weight[-1]), address(data_bias[-1])
@@ -337,8 +308,8 @@ OP = Op(
     "int n_draws, int seed, int n_threads) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _reference,
     _fake,
+    _cpu,
 )
-OP.register_cpu(_cpu)
 
 
 def importance_impute(
@@ -467,20 +438,16 @@ def _check(
 ) -> None:
     n_rows = x.shape[0]
     n_proposals = mean.shape[1] if mean.dim() == 3 else 1
+    n_context = decoders.data_layers[0].weight.shape[0]
     expected = {
+        "context": (context, (n_rows, n_proposals, n_context)),
         "x": (x, (n_rows, decoders.layout.n_columns)),
         "mask": (mask, (n_rows, decoders.layout.n_attributes)),
         "mean": (mean, (n_rows, n_proposals, decoders.n_latent)),
         "scale": (scale, (n_rows, n_proposals, decoders.n_latent)),
         "noise": (noise, (noise.shape[0], decoders.n_latent)),
     }
-    if context is not None:
-        expected["context"] = (context, (n_rows, n_proposals, decoders.data_layers[0].weight.shape[0]))
-    for name, (tensor, shape) in expected.items():
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
-        if tensor.dtype != x.dtype or tensor.device != x.device:
-            raise ValueError(f"{name} must be {x.dtype} on {x.device} like x, got {tensor.dtype} on {tensor.device}")
+    check_like(x, expected)
     if noise.shape[0] < 1:
         raise ValueError("noise must hold at least one sample")
     if n_proposals < 1 or noise.shape[0] % n_proposals:

@@ -10,7 +10,8 @@ from typing import Literal, get_args
 import torch
 
 Kind = Literal["numerical", "categorical"]
-KIND_CODES: dict[Kind, int] = {"numerical": 0, "categorical": 1}  # AttributeKind in csrc/core/importance_impute.h
+KIND_NAMES: tuple[Kind, ...] = get_args(Kind)  # by their codes, AttributeKind in csrc/core/importance_impute.h
+KIND_CODES: dict[Kind, int] = {kind: code for code, kind in enumerate(KIND_NAMES)}
 
 
 @dataclass(frozen=True)

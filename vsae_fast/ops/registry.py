@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -10,12 +12,26 @@ import torch
 LIBRARY = torch.library.Library("vsae_fast", "DEF")
 BACKENDS = ("auto", "cpu", "reference")
 
+_preferred: ContextVar[str] = ContextVar("vsae_fast_backend", default="auto")
+
+
+@contextmanager
+def prefer(backend: str) -> Iterator[None]:
+    """Inside, ops that are called with ``backend="auto"`` run on this backend; for the calling thread or task alone."""
+    check_backend(backend)
+    token = _preferred.set(backend)
+    try:
+        yield
+    finally:
+        _preferred.reset(token)
+
 
 class Op:
-    """One op: a torch schema, a plain-PyTorch reference and the table of faster backends.
+    """One op: a torch schema, a plain-PyTorch reference and the C++ kernel for float32 on the CPU.
 
-    ``torch.ops.vsae_fast.<name>`` runs the fastest backend that fits the tensors, so compiled and exported graphs can
-    hold the op; :meth:`select` serves callers that name a backend.
+    ``torch.ops.vsae_fast.<name>`` runs the kernel, or the reference where the tensors are none of the kernel's, so
+    compiled and exported graphs can hold the op; :meth:`select` serves callers that name a backend. Shapes are checked
+    by the public function of each op, before any backend runs.
 
     Parameters
     ----------
@@ -23,56 +39,93 @@ class Op:
         ``name(arguments) -> results`` in torch's schema language. ``Library.define`` costs 4 us a call where
         ``@custom_op`` costs 10, hence no decorator.
     reference : callable
-        Runs on any device and dtype.
-    fake : callable, optional
-        Gives the shapes of the results. Without it the reference is registered as a composite of torch's own ops, which
-        autograd and the compiler see through; with it the op is opaque to both.
+        Runs on any device and dtype, and autograd sees through it.
+    fake : callable
+        Gives the shapes of the results.
+    kernel : callable
+        Takes float32 tensors on the CPU.
     """
 
-    def __init__(self, schema: str, reference: Callable[..., Any], fake: Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self, schema: str, reference: Callable[..., Any], fake: Callable[..., Any], kernel: Callable[..., Any]
+    ) -> None:
         self.name = schema[: schema.index("(")]
         self.reference = reference
-        self.backends: dict[str, Callable[..., Any]] = {"reference": reference}
+        self.kernel = kernel
         LIBRARY.define(schema)
-        LIBRARY.impl(self.name, reference, "CompositeImplicitAutograd" if fake is None else "CompositeExplicitAutograd")
-        if fake is not None:
-            torch.library.register_fake(f"vsae_fast::{self.name}", fake, lib=LIBRARY)
+        LIBRARY.impl(self.name, reference, "CompositeExplicitAutograd")
+        LIBRARY.impl(self.name, self._float32_or_reference, "CPU")
+        torch.library.register_fake(f"vsae_fast::{self.name}", fake, lib=LIBRARY)
         self.dispatched: Callable[..., Any] = getattr(torch.ops.vsae_fast, self.name)
 
-    def register_cpu(self, kernel: Callable[..., Any]) -> None:
-        """Add the C++ kernel for float32; other dtypes on the CPU keep the reference."""
+    def register_autograd(self, setup_context: Callable[..., None], backward: Callable[..., Any]) -> None:
+        """Give the op a backward formula, made of other ops."""
+        torch.library.register_autograd(f"vsae_fast::{self.name}", backward, setup_context=setup_context, lib=LIBRARY)
 
-        def float32_or_reference(first: torch.Tensor, *rest: Any) -> Any:
-            return (kernel if first.dtype == torch.float32 else self.reference)(first, *rest)
-
-        self.backends["cpu"] = kernel
-        LIBRARY.impl(self.name, float32_or_reference, "CPU")
+    def _float32_or_reference(self, first: torch.Tensor, *rest: Any) -> Any:
+        return (self.kernel if first.dtype == torch.float32 else self.reference)(first, *rest)
 
     def select(self, backend: str, tensor: torch.Tensor) -> Callable[..., Any]:
         """Return the implementation that ``backend`` names for tensors like ``tensor``.
 
-        ``"auto"`` takes the C++ kernel for float32 on the CPU and the reference otherwise. A backend that was asked for
-        by name runs or raises; it never falls back.
+        ``"auto"`` takes what :func:`prefer` set, or else the kernel for float32 on the CPU and the reference for all
+        other tensors. A backend that was asked for by name runs or raises; it never falls back.
 
         Raises
         ------
         ValueError
-            The name is unknown, the op has no such backend, or the backend cannot run on this tensor.
+            The name is unknown, or the backend cannot run on this tensor.
         """
         check_backend(backend)
+        fits = tensor.device.type == "cpu" and tensor.dtype == torch.float32
         if backend == "auto":
-            return self.dispatched
-        if backend not in self.backends:
-            raise ValueError(f"{self.name} has no {backend!r} backend; use one of {sorted(self.backends)}")
-        if backend == "cpu" and (tensor.device.type != "cpu" or tensor.dtype != torch.float32):
+            backend = _preferred.get() if fits else "reference"
+        if backend == "reference":
+            return self.reference
+        if not fits:
             raise ValueError(
                 f"backend='cpu' of {self.name} takes float32 tensors on the CPU, got {tensor.dtype} on "
                 f"{tensor.device}; use backend='reference'"
             )
-        return self.backends[backend]
+        return self.dispatched
 
 
 def check_backend(backend: str) -> None:
     """Raise ValueError unless ``backend`` is a known name."""
     if backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}; use one of {', '.join(map(repr, BACKENDS))}")
+
+
+def check_like(reference: torch.Tensor, expected: Mapping[str, tuple[torch.Tensor | None, tuple[int, ...]]]) -> None:
+    """Raise ValueError unless tensors have their shapes, and dtype and device of ``reference``; None is let through."""
+    for name, (tensor, shape) in expected.items():
+        if tensor is None:
+            continue
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
+        if tensor.dtype != reference.dtype or tensor.device != reference.device:
+            raise ValueError(
+                f"{name} must be {reference.dtype} on {reference.device} like the others, got {tensor.dtype} on "
+                f"{tensor.device}"
+            )
+
+
+class Addresses:
+    """Hands addresses of tensors to the extension and keeps the tensors alive; copies what is not contiguous."""
+
+    def __init__(self) -> None:
+        self._kept: list[torch.Tensor] = []
+
+    def __call__(self, tensor: torch.Tensor | None, dtype: torch.dtype = torch.float32) -> int:
+        """Address of the tensor's values, 0 for None."""
+        if tensor is None:
+            return 0
+        if tensor.dtype != dtype or tensor.device.type != "cpu":
+            raise ValueError(f"backend='cpu' takes {dtype} tensors on the CPU, got {tensor.dtype} on {tensor.device}")
+        tensor = tensor.detach().contiguous()
+        self._kept.append(tensor)
+        return tensor.data_ptr()
+
+    def of(self, tensors: list[torch.Tensor]) -> list[int]:
+        """Address of each."""
+        return [self(tensor) for tensor in tensors]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import torch
 
-from vsae_fast.ops.draws import Draws
-from vsae_fast.ops.folded_decoders import FoldedDecoders
+from vsae_fast import _native
+from vsae_fast.ops.draws import Draws, StreamDraws
+from vsae_fast.ops.folded_decoders import FoldedDecoders, unflatten
 from vsae_fast.ops.layout import gather_group
+from vsae_fast.ops.registry import Addresses, Op, check_like
 
-BLOCK = 10  # samples decoded at once; csrc/cpu/network_sampling.cpp draws in the same blocks
+BLOCK = 10  # samples decoded at once; csrc/cpu/sample_moments.cpp draws in the same blocks
 
 
 def sample_data(output: torch.Tensor, decoders: FoldedDecoders, draws: Draws) -> torch.Tensor:
@@ -36,6 +38,121 @@ def sample_data(output: torch.Tensor, decoders: FoldedDecoders, draws: Draws) ->
     return x
 
 
+def _decode_and_sum(
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    context: torch.Tensor | None,
+    decoders: FoldedDecoders,
+    n_samples: int,
+    draws: Draws,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    total = mean.new_zeros(mean.shape[0], decoders.layout.n_columns)
+    square = torch.zeros_like(total)
+    for begin in range(0, n_samples, BLOCK):
+        count = min(BLOCK, n_samples - begin)
+        noise = draws.normal((count, *mean.shape), mean)
+        _, output = decoders.decode(mean + scale * noise, context)
+        x = sample_data(output, decoders, draws)  # [S', N, D]
+        total += x.sum(0)
+        square += (x**2).sum(0)
+    moment = total / n_samples
+    return moment, (square / n_samples - moment**2).clamp(min=0)
+
+
+Tensors = list[torch.Tensor]
+
+
+def _reference(
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    context: torch.Tensor | None,
+    mask_weight: Tensors,
+    mask_bias: Tensors,
+    mask_activation: list[bool],
+    data_weight: Tensors,
+    data_bias: Tensors,
+    data_activation: list[bool],
+    log_scale: torch.Tensor,
+    attribute_start: list[int],
+    attribute_kind: list[int],
+    negative_slope: float,
+    n_samples: int,
+    seed: int,
+    number: int,
+    n_threads: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    del n_threads  # torch's own setting counts here
+    decoders = unflatten(
+        mask_weight, mask_bias, mask_activation, data_weight, data_bias, data_activation, log_scale,
+        attribute_start, attribute_kind, negative_slope,
+    )  # fmt: skip
+    draws = StreamDraws(seed)
+    draws.number = number
+    return _decode_and_sum(mean, scale, context, decoders, n_samples, draws)
+
+
+def _fake(
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    context: torch.Tensor | None,
+    mask_weight: Tensors,
+    mask_bias: Tensors,
+    mask_activation: list[bool],
+    data_weight: Tensors,
+    *rest: object,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    moment = mean.new_empty(mean.shape[0], data_weight[-1].shape[0])
+    return moment, torch.empty_like(moment)
+
+
+def _cpu(
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    context: torch.Tensor | None,
+    mask_weight: Tensors,
+    mask_bias: Tensors,
+    mask_activation: list[bool],
+    data_weight: Tensors,
+    data_bias: Tensors,
+    data_activation: list[bool],
+    log_scale: torch.Tensor,
+    attribute_start: list[int],
+    attribute_kind: list[int],
+    negative_slope: float,
+    n_samples: int,
+    seed: int,
+    number: int,
+    n_threads: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    moment, variance = _fake(mean, scale, context, mask_weight, mask_bias, mask_activation, data_weight)
+    address = Addresses()
+
+    def layers(weight: Tensors, bias: Tensors, activation: list[bool]) -> list[_native.DecoderLayer]:
+        return [
+            _native.DecoderLayer(address(w), address(b), w.shape[1], w.shape[0], a)
+            for w, b, a in zip(weight, bias, activation, strict=True)
+        ]
+
+    _native.sample_moments(
+        attribute_start, attribute_kind, mean.shape[0], mean.shape[1], address(mean), address(scale), address(context),
+        layers(mask_weight, mask_bias, mask_activation), layers(data_weight, data_bias, data_activation),
+        address(log_scale), negative_slope, n_samples, seed % 2**64, number, moment.data_ptr(), variance.data_ptr(),
+        n_threads,
+    )  # fmt: skip
+    return moment, variance
+
+
+OP = Op(
+    "sample_moments(Tensor mean, Tensor scale, Tensor? context, Tensor[] mask_weight, Tensor[] mask_bias, "
+    "bool[] mask_activation, Tensor[] data_weight, Tensor[] data_bias, bool[] data_activation, Tensor log_scale, "
+    "int[] attribute_start, int[] attribute_kind, float negative_slope, int n_samples, int seed, int number, "
+    "int n_threads) -> (Tensor, Tensor)",
+    _reference,
+    _fake,
+    _cpu,
+)
+
+
 @torch.no_grad()
 def sample_moments(
     mean: torch.Tensor,
@@ -45,6 +162,7 @@ def sample_moments(
     n_samples: int,
     draws: Draws,
     context: torch.Tensor | None = None,
+    backend: str = "auto",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw samples of x from the current model and return their first two moments.
 
@@ -57,8 +175,11 @@ def sample_moments(
     n_samples : int
         ``S``, 100 in the paper.
     draws : Draws
+        The kernel draws from the streams of :class:`~vsae_fast.ops.draws.StreamDraws`; numbers of a torch generator
+        are for the reference alone.
     context : torch.Tensor, shape (N, C), optional
         Added to the data decoder's first layer.
+    backend : {"auto", "cpu", "reference"}
 
     Returns
     -------
@@ -66,16 +187,42 @@ def sample_moments(
         Means of numerical columns, class frequencies of categorical ones.
     variance : torch.Tensor, shape (N, D)
         Population variance of the samples (used for numerical columns only).
+
+    Raises
+    ------
+    ValueError
+        Shapes, dtypes or devices that do not fit each other, no samples, or a backend that cannot run on these.
     """
-    n_rows = mean.shape[0]
-    total = mean.new_zeros(n_rows, decoders.layout.n_columns)
-    square = torch.zeros_like(total)
-    for begin in range(0, n_samples, BLOCK):
-        count = min(BLOCK, n_samples - begin)
-        noise = draws.normal((count, *mean.shape), mean)
-        _, output = decoders.decode(mean + scale * noise, context)
-        x = sample_data(output, decoders, draws)  # [S', N, D]
-        total += x.sum(0)
-        square += (x**2).sum(0)
-    moment = total / n_samples
-    return moment, (square / n_samples - moment**2).clamp(min=0)
+    shape = (mean.shape[0], decoders.n_latent)
+    n_context = decoders.data_layers[0].weight.shape[0]
+    check_like(mean, {"mean": (mean, shape), "scale": (scale, shape), "context": (context, (mean.shape[0], n_context))})
+    if n_samples < 1:
+        raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+    run = OP.select(backend, mean)
+    if not isinstance(draws, StreamDraws):
+        if backend == "cpu":
+            raise ValueError("backend='cpu' of sample_moments draws from StreamDraws; use backend='reference'")
+        return _decode_and_sum(mean, scale, context, decoders, n_samples, draws)
+    number = draws.number
+    draws.number += -(-n_samples // BLOCK) * (1 + len(set(decoders.layout.kinds)))
+    layers = (*decoders.data_layers, decoders.output)
+    moment, variance = run(
+        mean,
+        scale,
+        context,
+        [layer.weight for layer in decoders.mask_layers],
+        [layer.bias for layer in decoders.mask_layers],
+        [layer.activation for layer in decoders.mask_layers],
+        [layer.weight for layer in layers],
+        [layer.bias for layer in layers],
+        [layer.activation for layer in layers],
+        decoders.log_scale,
+        list(decoders.layout.starts),
+        list(decoders.layout.kind_codes),
+        decoders.negative_slope,
+        n_samples,
+        draws.seed,
+        number,
+        torch.get_num_threads(),
+    )
+    return moment, variance

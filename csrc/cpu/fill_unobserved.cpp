@@ -1,0 +1,35 @@
+#include "cpu/fill_unobserved.h"
+
+#include <algorithm>
+
+namespace vsae {
+
+void fill_unobserved(const FillUnobserved& op, float* filled) {
+    const int columns = op.attribute_start[op.n_attributes];
+    for (long row = 0; row < op.n_rows; ++row) {
+        const float* x = op.x + row * columns;
+        const float* mask = op.mask + row * op.n_attributes;
+        float* to = filled + row * (columns + op.n_attributes);
+        for (int a = 0; a < op.n_attributes; ++a) {
+            const int begin = op.attribute_start[a], end = op.attribute_start[a + 1];
+            if (mask[a] > 0)
+                std::copy(x + begin, x + end, to + begin);
+            else if (op.noise)
+                std::copy(op.noise + row * op.noise_step + begin, op.noise + row * op.noise_step + end, to + begin);
+            else
+                std::fill(to + begin, to + end, 0.0f);
+        }
+        std::copy(mask, mask + op.n_attributes, to + columns);
+    }
+}
+
+void fill_unobserved_backward(const FillUnobserved& op, const float* gradient, float* x_gradient) {
+    const int columns = op.attribute_start[op.n_attributes];
+    for (long row = 0; row < op.n_rows; ++row)
+        for (int a = 0; a < op.n_attributes; ++a)
+            for (int c = op.attribute_start[a]; c < op.attribute_start[a + 1]; ++c)
+                x_gradient[row * columns + c] =
+                    op.mask[row * op.n_attributes + a] > 0 ? gradient[row * (columns + op.n_attributes) + c] : 0.0f;
+}
+
+}  // namespace vsae

@@ -1,0 +1,90 @@
+"""Run the kernel tests against a special build of the extension, in a copy of the package.
+
+python -m tests.special_builds lanes16    AVX-512 kernels built from AVX2 instructions: 16 lanes on any x86-64 machine
+python -m tests.special_builds sanitize   AddressSanitizer and UndefinedBehaviorSanitizer, every instruction set
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pybind11
+
+ROOT = Path(__file__).parents[1]
+KERNEL_TESTS = [
+    "test_elbo.py", "test_elementary.py", "test_fill_unobserved.py", "test_grouped_mlp.py", "test_importance_impute.py",
+    "test_linear_gaussian.py", "test_native_training.py", "test_noise.py", "test_sample_moments.py",
+]  # fmt: skip
+BUILDS = {
+    # Emulation is slow; other tests of the trainer cover its kernels.
+    "lanes16": ("VSAE_EMULATE_AVX512", "not first_losses"),
+    # Sweeps and statistics find no wrong address; a child process or an interrupt confuses the sanitizers.
+    "sanitize": (
+        "VSAE_SANITIZE",
+        "not (first_losses or batch_sizes or two_rows or largest_error or fork or interrupt or torch_checks or "
+        "257-1000 or softplus or standard_normal)",
+    ),
+}
+
+
+def sanitizer_variables() -> dict[str, str]:
+    """The sanitizers' run-time libraries must be loaded before the interpreter's own."""
+    compiler = os.environ.get("CXX", "g++")
+    libraries = [
+        subprocess.run(
+            [compiler, f"-print-file-name={name}"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    return {
+        "LD_PRELOAD": " ".join(libraries),
+        # The interpreter and torch keep memory on purpose; only wrong accesses count.
+        "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:abort_on_error=1",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    }
+
+
+def main() -> None:
+    """Build into a copy of the package, so that the installed extension stays as it is, and test that copy."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", choices=BUILDS)
+    build = parser.parse_args().build
+    option, selection = BUILDS[build]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        ignore = shutil.ignore_patterns("*.so", "__pycache__")
+        shutil.copytree(ROOT / "vsae_fast", copy / "vsae_fast", ignore=ignore)
+        shutil.copytree(ROOT / "kernels", copy / "vsae_fast" / "kernels", ignore=ignore)
+        shutil.copytree(ROOT / "tests", copy / "tests", ignore=ignore)
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        configure = [
+            "cmake", "-S", str(ROOT), "-B", str(copy / "build"), "-G", "Ninja", f"-D{option}=ON",
+            f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={copy / 'vsae_fast'}", *os.environ.get("CMAKE_ARGS", "").split(),
+        ]  # fmt: skip
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        subprocess.run(configure, check=True, env=environment, stdout=subprocess.DEVNULL)
+        subprocess.run(["cmake", "--build", str(copy / "build")], check=True, env=environment)
+        if build == "lanes16":
+            environment["VSAE_FAST_CPU"] = "avx512"
+        else:
+            environment.update(sanitizer_variables())
+        loaded = subprocess.run(
+            [sys.executable, "-c", "from vsae_fast import _native; print(_native.__file__)"],
+            cwd=copy, env=environment, check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+        if not loaded.startswith(str(copy)):
+            raise SystemExit(f"the special build was not loaded: {loaded}")
+        tests = [str(copy / "tests" / name) for name in KERNEL_TESTS]
+        command = [sys.executable, "-m", "pytest", "-x", "-k", selection, *tests]
+        raise SystemExit(subprocess.run(command, cwd=copy, env=environment, check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()
