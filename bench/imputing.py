@@ -41,7 +41,7 @@ class Case:
     eager_rows: tuple[int, ...] = (16, 64, 256)
 
 
-PAPER = Case(layout("numerical", (1,) * 12))
+PAPER = Case(layout("numerical", (1,) * 12), n_rows=4898)
 CASES = {
     "paper network, 12 numbers": PAPER,
     "22 categorical attributes": Case(layout("categorical", LEVELS), n_rows=512, eager_rows=(4, 16, 64)),

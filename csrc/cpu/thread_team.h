@@ -1,10 +1,13 @@
 // Threads that stay for many short tasks: a trainer shares the products of a step out to them. They wait by spinning
-// for some tens of microseconds, as long as the gaps within a step, and sleep between steps.
+// for some tens of microseconds, as long as the gaps within a step, and sleep between steps. Parts of a task are
+// claimed, the calling thread taking what no helper has begun: a helper that the system has put behind another thread
+// (torch's pool spins for some milliseconds after its own work) costs its help, not a wait.
 #pragma once
 
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <thread>
 #include <vector>
@@ -14,7 +17,7 @@ namespace vsae {
 class ThreadTeam {
    public:
     explicit ThreadTeam(int n_threads) : owner_(getpid()) {
-        for (int part = 1; part < n_threads; ++part) helpers_.emplace_back([this, part] { serve(part); });
+        for (int part = 1; part < n_threads; ++part) helpers_.emplace_back([this] { serve(); });
     }
 
     ~ThreadTeam() {
@@ -34,12 +37,15 @@ class ThreadTeam {
     int size() const { return static_cast<int>(helpers_.size()) + 1; }
     bool usable() const { return owner_ == getpid(); }
 
-    // Runs work(part) for part = 0..size-1, the calling thread taking part 0. `work` must not throw.
+    // Runs work(part) once for each part = 0..size-1, the calling thread taking part 0. `work` must not throw.
     void run(const std::function<void(int)>& work) {
         work_ = &work;
         pending_.store(size() - 1, std::memory_order_relaxed);
+        const std::uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
+        ticket_.store(ticket(generation, 1), std::memory_order_release);
         post();
         work(0);
+        work_off(generation);
         for (int spins = 0; pending_.load(std::memory_order_acquire) > 0; ++spins)
             if (spins > kSpins) std::this_thread::yield();
     }
@@ -47,25 +53,39 @@ class ThreadTeam {
    private:
     static constexpr int kSpins = 20000;
     const pid_t owner_;
-    const std::function<void(int)>* work_ = nullptr;
-    std::atomic<int> generation_{0};
+    const std::function<void(int)>* work_ = nullptr;  // read by who has claimed a part of it
+    std::atomic<std::uint32_t> generation_{0};
+    std::atomic<std::uint64_t> ticket_{0};  // generation and next unclaimed part
     std::atomic<int> pending_{0};
     bool stop_ = false;  // published by post()
     std::vector<std::thread> helpers_;
+
+    static std::uint64_t ticket(std::uint32_t generation, int part) {
+        return static_cast<std::uint64_t>(generation) << 32 | static_cast<std::uint32_t>(part);
+    }
+
+    void work_off(std::uint32_t generation) {
+        std::uint64_t next = ticket_.load(std::memory_order_acquire);
+        while (next >= ticket(generation, 0) && next < ticket(generation, size())) {
+            if (!ticket_.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel)) continue;
+            (*work_)(static_cast<int>(next & 0xffffffffu));
+            pending_.fetch_sub(1, std::memory_order_release);
+            next = ticket_.load(std::memory_order_acquire);
+        }
+    }
 
     void post() {
         generation_.fetch_add(1, std::memory_order_release);
         generation_.notify_all();
     }
 
-    void serve(int part) {
-        for (int seen = 0;;) {
+    void serve() {
+        for (std::uint32_t seen = 0;;) {
             for (int spins = 0; generation_.load(std::memory_order_acquire) == seen; ++spins)
                 if (spins > kSpins) generation_.wait(seen, std::memory_order_acquire);
-            ++seen;
+            seen = generation_.load(std::memory_order_acquire);
             if (stop_) return;
-            (*work_)(part);
-            pending_.fetch_sub(1, std::memory_order_release);
+            work_off(seen);
         }
     }
 };
