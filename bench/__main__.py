@@ -31,6 +31,8 @@ SUITES: dict[str, tuple[str, dict[str, str]]] = {
     "scaling": ("scaling.py", {}),
 }
 
+NEED_DATA = {"sampling"}
+
 
 def main() -> None:
     """Run the suites one after the other; exit with 1 if one failed."""
@@ -38,7 +40,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few short rounds: to see that they run")
     parser.add_argument("--only", help=f"suites, separated by commas, of {', '.join(SUITES)}")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--data", type=Path, help="folder of the UCI sets (environment variable VSAE_FAST_DATA)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("VSAE_FAST_DATA"),
+        help="folder of the UCI sets (environment variable VSAE_FAST_DATA)",
+    )
     parser.add_argument("--results", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
     names = arguments.only.split(",") if arguments.only else list(SUITES)
@@ -52,13 +59,16 @@ def main() -> None:
         if variables and "avx2" not in _native.cpu_levels():
             print(f"{name}: this machine has no AVX2; left out")
             continue
+        if name in NEED_DATA and arguments.data is None:
+            print(f"{name}: needs the UCI sets, --data FOLDER; left out")
+            continue
         command = [
             sys.executable, "-m", "pytest", str(HERE / file), "-s", "--timeout=1800", "--durations=0",
             f"--benchmark-json={arguments.results / name}.json", "--benchmark-columns=median,iqr,rounds",
             f"--threads={arguments.threads}",
         ]  # fmt: skip
         command += ["--quick"] if arguments.quick else []
-        command += [f"--data={arguments.data.resolve()}"] if arguments.data else []
+        command += [f"--data={Path(arguments.data).resolve()}"] if arguments.data else []
         print(f"== {name}", flush=True)
         failed |= subprocess.run(command, check=False, cwd=HERE.parent, env={**os.environ, **variables}).returncode != 0
     sys.exit(failed)
