@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.random_models import MIXED, random_rows
-from vsae_fast.ops import fill_unobserved as op_module
+from vsae_fast import _native
 from vsae_fast.ops.fill_unobserved import fill_unobserved
 from vsae_fast.ops.registry import Addresses, prefer
 
@@ -13,8 +13,8 @@ from vsae_fast.ops.registry import Addresses, prefer
 def calls(monkeypatch):
     """Counts calls of the C++ kernel."""
     count = []
-    kernel = op_module._native.fill_unobserved
-    monkeypatch.setattr(op_module._native, "fill_unobserved", lambda *a: (count.append(1), kernel(*a)))
+    kernel = _native.fill_unobserved
+    monkeypatch.setattr(_native, "fill_unobserved", lambda *a: (count.append(1), kernel(*a)))
     return count
 
 
