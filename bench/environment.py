@@ -18,10 +18,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def describe(n_threads: int) -> dict[str, Any]:
-    """Machine, versions, load and commit, as plain values."""
+    """Machine, versions, load and commit, as plain values; the commit bears a + where code has been changed since."""
+    changed = _git("status", "--porcelain", "-uno", ":!bench/results", ":!docs")
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "-uno") else ""),
+        "commit": _git("rev-parse", "--short", "HEAD")
+        + ("+" if _git("status", "--porcelain", "-uno", ":!bench/results", ":!docs") else ""),
         "vsae_fast": vsae_fast.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
