@@ -19,10 +19,11 @@ class Bar(NamedTuple):
 
 
 SMALL_BATCHES = (
-    "The bar is held against the fastest batch size, sixteen rows at a time, whose activations stay in the second-level "
-    "cache; against batches of 256 rows it is met by far (table below). Two thirds of the kernel's time are multiply-adds "
-    "at the machine's full rate, the rest activations, exponentials and latents: even all of the peak would not give "
-    "the ratio to the compiled twin. Larger tiles and smaller blocks of samples were tried and changed nothing."
+    "The bar is held against the fastest batch size, sixteen rows at a time, whose activations stay in the "
+    "second-level cache; against batches of 256 rows it is met (table below). Two thirds of the kernel's time are "
+    "multiply-adds at the machine's full rate, the rest activations, exponentials and latents: even all of the peak "
+    "would not give the ratio to the compiled twin. Larger tiles and smaller blocks of samples were tried and changed "
+    "nothing."
 )
 BARS: dict[str, Bar] = {
     "paper network, 12 numbers": Bar(14, 18, 0.65, 0.85, SMALL_BATCHES),
@@ -44,8 +45,8 @@ BARS: dict[str, Bar] = {
     "phase 2, batch 64": Bar(
         40,
         80,
-        limit="The 6,400 decoder passes of the sampled x_u are 57 MFLOP, run at four fifths of the peak of one thread; with their "
-        "230,000 normal numbers they take three quarters of the step, and threads share them. Reaching the bar needs "
+        limit="The 6,400 decoder passes of the sampled x_u are 57 MFLOP, run at four fifths of the peak of one thread; "
+        "with their 230,000 normal numbers they take three quarters of the step, and threads share them. Reaching the bar needs "
         "fewer samples, or their noise in closed form, which would no longer be the paper's recipe.",
     ),
     "importance-weighted, K = 10, width 128, batch 256": Bar(

@@ -22,8 +22,7 @@ def describe(n_threads: int) -> dict[str, Any]:
     changed = _git("status", "--porcelain", "-uno", ":!bench/results", ":!docs")
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "commit": _git("rev-parse", "--short", "HEAD")
-        + ("+" if _git("status", "--porcelain", "-uno", ":!bench/results", ":!docs") else ""),
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if changed else ""),
         "vsae_fast": vsae_fast.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -190,8 +190,8 @@ def performance() -> str:
         "Generated from `bench/results/` by `make tables`; `make bench` measures. Ratios come from one run in which "
         "the candidates take turns, medians over the rounds; our time is that of the public function. Eager PyTorch "
         "(`bench/eager.py`, `bench/eager_training.py`) is written plainly from the paper; imputation is tried in "
-        "batches of several sizes, and the bars are held against the fastest of them, plain and, where it was measured, "
-        "through `torch.compile`. The share of the peak divides "
+        "batches of several sizes, and the bars are held against the fastest of them, plain and, where it was "
+        "measured, through `torch.compile`. The share of the peak divides "
         "the arithmetic that is needed after folding by the multiply-add rate measured in the same run.",
         bars([case for cases in suites.values() for case in cases], samplers),
     ]
