@@ -46,8 +46,8 @@ BARS: dict[str, Bar] = {
         40,
         80,
         limit="The 6,400 decoder passes of the sampled x_u are 57 MFLOP, run at four fifths of the peak of one thread; "
-        "with their 230,000 normal numbers they take three quarters of the step, and threads share them. Reaching the bar needs "
-        "fewer samples, or their noise in closed form, which would no longer be the paper's recipe.",
+        "with their 230,000 normal numbers they take three quarters of the step, and threads share them. Reaching "
+        "the bar needs fewer samples, or their noise in closed form, which would no longer be the paper's recipe.",
     ),
     "importance-weighted, K = 10, width 128, batch 256": Bar(
         4,
