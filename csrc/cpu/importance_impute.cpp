@@ -32,7 +32,19 @@ const ImportanceImputeKernel& importance_impute_kernel_for(CpuLevel level) {
 
 namespace {
 
+// Signals are heeded between tasks: large networks get fewer rows, so that a task takes a fraction of a second anywhere.
 constexpr long kRowsPerTask = 16;
+constexpr double kProductsPerTask = 5e8;
+
+long rows_per_task(const ImportanceImputeModel& model, int n_samples) {
+    double products = 0;
+    for (int i = 0; i < model.n_mask_layers; ++i)
+        products += static_cast<double>(model.mask_layers[i].n_in) * model.mask_layers[i].n_out;
+    for (int i = 0; i < model.n_data_layers; ++i)
+        products += static_cast<double>(model.data_layers[i].n_in) * model.data_layers[i].n_out;
+    const double rows = kProductsPerTask / (products * n_samples);
+    return std::clamp(static_cast<long>(std::min(rows, 1e6)), 1L, kRowsPerTask);
+}
 
 // The noise of one proposal: samples past the last are padding, marked by a half square of -inf.
 void pack_noise(const float* noise, int n_samples, int n_latent, int block, float* packed, float* half_square) {
@@ -71,7 +83,7 @@ bool importance_impute(const ImportanceImputeModel& model, ImportanceImputeBatch
         AlignedBuffer scratch(scratch_floats);
         for (long begin, end; tasks.next(&begin, &end);) kernel.run_rows(model, batch, scratch.data(), begin, end);
     };
-    return parallel_rows(n_rows, kRowsPerTask, n_threads, work, &poll);
+    return parallel_rows(n_rows, rows_per_task(model, batch.n_samples), n_threads, work, &poll);
 }
 
 }  // namespace vsae
