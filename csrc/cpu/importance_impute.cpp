@@ -32,7 +32,8 @@ const ImportanceImputeKernel& importance_impute_kernel_for(CpuLevel level) {
 
 namespace {
 
-// Signals are heeded between tasks: large networks get fewer rows, so that a task takes a fraction of a second anywhere.
+// Signals are heeded between tasks: large networks get fewer rows, so that a task takes a fraction of a second
+// anywhere.
 constexpr long kRowsPerTask = 16;
 constexpr double kProductsPerTask = 5e8;
 
