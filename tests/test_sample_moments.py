@@ -1,5 +1,6 @@
 import pytest
 import torch
+from scipy.stats import gamma, ks_2samp, kstest
 
 from tests import tolerances
 from tests.random_models import CATEGORICAL, MIXED, NUMERICAL_12, random_case
@@ -26,21 +27,48 @@ def test_one_hot_levels_and_gaussian_values(generator):
     torch.testing.assert_close(x.std(0)[~categorical], scale[~categorical], rtol=0.02, atol=0)
 
 
-def test_moments_equal_those_of_the_same_samples():
-    case = random_case(MIXED, 6, 1, context=True)
-    n_samples = 37  # not a multiple of the block
-    moment, variance = sample_moments(
+def drawn_moments(case, n_samples, draws):
+    """Mean and variance of samples that are drawn one by one."""
+    noise = draws.normal((n_samples, *case.mean.shape), case.mean)
+    _, output = case.decoders.decode(case.mean + case.scale * noise, case.context)
+    x = sample_data(output, case.decoders, draws)
+    return x.mean(0), x.var(0, unbiased=False)
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 3, 12, 37])
+def test_moments_are_distributed_as_those_of_drawn_samples(n_samples):
+    """The Gaussian noise enters in closed form: many copies of one row show the law of its moments."""
+    n_copies = 4000
+    case = random_case(MIXED, 1, 1, context=True)
+    for name in ("mean", "scale", "context"):
+        setattr(case, name, getattr(case, name).expand(n_copies, -1))
+    ours = sample_moments(
         case.mean, case.scale, case.decoders, n_samples=n_samples,
         draws=TorchDraws(torch.Generator().manual_seed(3)), context=case.context,
     )  # fmt: skip
-    draws, samples = TorchDraws(torch.Generator().manual_seed(3)), []
-    for count in (10, 10, 10, 7):
-        noise = draws.normal((count, *case.mean.shape), case.mean)
-        _, output = case.decoders.decode(case.mean + case.scale * noise, case.context)
-        samples.append(sample_data(output, case.decoders, draws))
-    x = torch.cat(samples)
-    torch.testing.assert_close(moment, x.mean(0))
-    torch.testing.assert_close(variance, x.var(0, unbiased=False))
+    theirs = drawn_moments(case, n_samples, TorchDraws(torch.Generator().manual_seed(4)))
+    if n_samples == 1:
+        assert not ours[1].any()
+    statistics = (lambda m, _: m, lambda _, v: v, lambda m, v: m + v, lambda m, v: m - v)  # the joint law, too
+    for statistic in statistics:
+        for a, b in zip(statistic(*ours).T, statistic(*theirs).T, strict=True):
+            # Sums in another order differ by rounding, and the levels' frequencies are discrete.
+            assert ks_2samp(a.numpy().round(9), b.numpy().round(9), method="asymp").pvalue > 1e-5
+
+
+def test_a_gamma_number_of_concentration_0_is_0():
+    like = torch.zeros(1)
+    for draws in (StreamDraws(1), TorchDraws(torch.Generator().manual_seed(1))):
+        assert torch.equal(draws.gamma(0, (3, 5), like), torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("concentration", [1, 7, 49])
+def test_gamma_numbers_follow_the_gamma_law(concentration):
+    like = torch.zeros(1, dtype=torch.float64)
+    for draws in (StreamDraws(1), TorchDraws(torch.Generator().manual_seed(1))):
+        numbers = draws.gamma(concentration, (300, 33), like)
+        assert kstest(numbers.flatten().numpy(), gamma(concentration).cdf).pvalue > 1e-5
+        assert not torch.equal(numbers, draws.gamma(concentration, (300, 33), like))
 
 
 def test_no_gradient_reaches_the_sampling_pass():

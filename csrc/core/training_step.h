@@ -14,8 +14,8 @@ static constexpr int whole_lines(int columns) { return lines(columns) * kLine; }
 // An odd number of lines: rows a power of two apart would fall into few sets of the first-level cache.
 static constexpr int row_stride(int columns) { return (lines(columns) | 1) * kLine; }
 
-// C[m, n] = (accumulate ? C : bias or 0) + A[m, k] B[k, n]. A is read one value at a time with any strides, which makes
-// A' B (gradients of weights) the same routine; `n` counts whole lines of B and C.
+// C[m, n] = leaky((accumulate ? C : bias or 0) + A[m, k] B[k, n]). A is read one value at a time with any strides,
+// which makes A' B (gradients of weights) the same routine; `n` counts whole lines of B and C.
 struct Product {
     const float* a;
     long a_row;
@@ -29,6 +29,7 @@ struct Product {
     int n;
     int k;
     bool accumulate;
+    float slope = 1.0f;  // of LeakyReLU; 1 leaves the sum as it is
 };
 
 // Batch normalisation and LeakyReLU of `rows` rows. Statistics are taken over the rows whose weight is 1.
@@ -79,7 +80,7 @@ struct LogWeights {
     const float* output;         // [K N, D]
     const float* mask_logits;    // [K N, M]
     const float* z;              // [K N, L]
-    const float* noise;          // [K N, L] that gave z
+    const float* noise;          // [K N, L] that gave z, and anything in the columns past L
     const float* log_variance;   // [N, L]
     int column_stride, attribute_stride, latent_stride, noise_stride, z_stride;
     bool with_prior;
@@ -87,24 +88,27 @@ struct LogWeights {
     float* output_gradient;     // [K N, D]
     float* log_scale_gradient;  // [K N, D]
     float* mask_gradient;       // [K N, M]
-    float* scratch;             // [D]
+    float* scratch;             // [M] and [D], for this call alone
+    long first, last;           // samples k N + row to do
 };
 
-// z = mean + exp(log_variance / 2) noise for K samples of N rows.
+// z = mean + exp(log_variance / 2) noise for K samples of rows first..last-1 of N.
 struct Latents {
     int n_samples;
     int n_rows;
+    int first, last;
     int n_latent;
     int latent_stride;  // of mean and log_variance
-    int noise_stride;
+    int noise_stride;   // any: noise need not be aligned
     int z_stride;
     const float* mean;
     const float* log_variance;
-    float* noise;  // [K N, L]; columns past L are set to zero
+    const float* noise;  // [K N, L]
     float* z;
 };
 
-// Draws x ~ p(x | z) for `n_samples` samples of N rows and sums what the expected bound needs.
+// What a block of S samples of N rows adds to the statistics of x ~ p(x | z): sums of numerical outputs and of their
+// squares, counts of drawn levels.
 struct SampleMoments {
     int n_samples;
     int n_rows;
@@ -112,15 +116,27 @@ struct SampleMoments {
     int n_columns;
     const int* attribute_start;
     const int* attribute_kind;
-    const float* log_scale;  // [D]
-    const float* numerical;  // [D] 1 in numerical columns, else 0
-    const float* output;     // [S N, D]
-    const float* normal;     // [S N, D] standard normal, or null without numerical columns
-    const float* uniform;    // [S N, D], or null without categorical columns
+    const float* output;   // [S N, D]
+    const float* uniform;  // [S N, D], or null without categorical columns
     int column_stride;
     int noise_stride;
-    float* total;   // [N, D], stride column_stride: sum of the samples, frequencies of levels
-    float* square;  // [N, D] sum of squares
+    float* total;   // [N, D], stride column_stride
+    float* square;  // [N, D]
+};
+
+// What Gaussian noise adds to mean and variance of S sampled outputs; see gaussian_moments in sample_moments_body.h.
+struct GaussianMoments {
+    int n_samples;
+    int n_rows;
+    int n_columns;
+    const float* log_scale;  // [D]
+    const float* numerical;  // [D] 1 in numerical columns, else 0
+    const float* normal;     // [3, N, D] standard normal
+    const float* gamma;      // [N, D] Gamma((S - 2) / 2, rounded down)
+    int column_stride;
+    int noise_stride;
+    float* moment;    // [N, D] in: mean of the outputs; out: of the samples
+    float* variance;  // [N, D]
 };
 
 // Adam with decoupled weight decay (Loshchilov and Hutter 2019) on a flat run of parameters.

@@ -82,8 +82,8 @@ class RowBound {
             }
         if (op_.noise) {
             noise_.read(op_.noise + row * l, n * l);
-            kernels_.draw_latents({op_.n_samples, 1, op_.n_latent, log_variance_.stride(), noise_.stride(), z_.stride(),
-                                   mean_.data(), log_variance_.data(), noise_.data(), z_.data()});
+            kernels_.draw_latents({op_.n_samples, 1, 0, 1, op_.n_latent, log_variance_.stride(), noise_.stride(),
+                                   z_.stride(), mean_.data(), log_variance_.data(), noise_.data(), z_.data()});
         }
         kernels_.log_weights({n_attributes_,
                               n_columns_,
@@ -116,7 +116,9 @@ class RowBound {
                               output_gradient_.data(),
                               scale_gradient_.data(),
                               mask_gradient_.data(),
-                              scratch_.data()});
+                              scratch_.data(),
+                              0,
+                              op_.n_samples});
         return op_.noise ? importance_weighted() : log_weight_.data()[0] - divergence();
     }
 

@@ -102,8 +102,7 @@ class FoldedMlp {
                     for (int c = 0; c < columns; ++c) y[r * stride + c] = of_row[c] + layer.bias.data()[c];
                 }
             kernels_.product({x.data, x.stride, 1, layer.weight.data(), stride, layer.bias.data(), y, stride, rows,
-                              columns, layer.n_in, adds});
-            if (layer.active) kernels_.activate(y, static_cast<long>(rows) * stride, slope_);
+                              columns, layer.n_in, adds, layer.active ? slope_ : 1.0f});
             x = {y, stride};
         }
     }

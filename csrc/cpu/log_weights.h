@@ -79,33 +79,30 @@ static inline Vec score_prior(const LogWeights& w, long row, long sample_row) {
     for (int l = 0; l < w.n_latent; l += kLanes) {
         const Vec noise = load(w.noise + sample_row * w.noise_stride + l);
         const Vec log_variance = load(w.log_variance + row * w.latent_stride + l);
-        // Columns of z past the last latent hold what follows there; noise and log-variance are zero.
-        Vec z = load(w.z + sample_row * w.z_stride + l);
-        for (int i = w.n_latent - l; i < kLanes; ++i) z[i] = 0.0f;
-        total += 0.5f * (noise * noise - z * z + log_variance);
+        const Vec z = load(w.z + sample_row * w.z_stride + l);
+        total += 0.5f * first_lanes(noise * noise - z * z + log_variance, w.n_latent - l);
     }
     return total;
 }
 
 static void log_weights(const LogWeights& w) {
-    for (long k = 0; k < w.n_samples; ++k)
-        for (long row = 0; row < w.n_rows; ++row) {
-            const long sample_row = k * w.n_rows + row;
-            Vec total = score_columns(w, row, sample_row) + score_mask(w, row, sample_row);
-            if (w.with_prior) total += score_prior(w, row, sample_row);
-            w.log_weight[sample_row] = static_cast<float>(horizontal_sum(total) + score_levels(w, row, sample_row));
-        }
+    for (long sample_row = w.first; sample_row < w.last; ++sample_row) {
+        const long row = sample_row % w.n_rows;
+        Vec total = score_columns(w, row, sample_row) + score_mask(w, row, sample_row);
+        if (w.with_prior) total += score_prior(w, row, sample_row);
+        w.log_weight[sample_row] = static_cast<float>(horizontal_sum(total) + score_levels(w, row, sample_row));
+    }
 }
 
 static void draw_latents(const Latents& d) {
-    for (long row = 0; row < d.n_rows; ++row)
+    for (long row = d.first; row < d.last; ++row)
         for (int l = 0; l < d.n_latent; l += kLanes) {
             const Vec scale = exp(0.5f * load(d.log_variance + row * d.latent_stride + l));
             const Vec mean = load(d.mean + row * d.latent_stride + l);
             for (long k = 0; k < d.n_samples; ++k) {
-                float* noise = d.noise + (k * d.n_rows + row) * d.noise_stride + l;
-                for (int i = d.n_latent - l; i < kLanes; ++i) noise[i] = 0.0f;
-                store(d.z + (k * d.n_rows + row) * d.z_stride + l, mean + scale * load(noise));
+                const long sample_row = k * d.n_rows + row;
+                const Vec noise = load_unaligned(d.noise + sample_row * d.noise_stride + l);
+                store(d.z + sample_row * d.z_stride + l, mean + scale * noise);
             }
         }
 }

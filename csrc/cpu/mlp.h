@@ -77,8 +77,9 @@ class Mlp {
             const bool adds = i == 0 && context;
             const float* bias = layer.parameters.bias < 0 ? nullptr : store_.value(layer.parameters.bias);
             if (adds) add_context(linear, stride, rows, layer.shape.n_out, *context, context_rows, bias);
+            const bool activates = !layer.shape.norm && layer.shape.activation;
             work_.product({x.data, x.stride, 1, store_.value(layer.parameters.weight), stride, bias, linear, stride,
-                           rows, whole_lines(layer.shape.n_out), layer.shape.n_in, adds});
+                           rows, whole_lines(layer.shape.n_out), layer.shape.n_in, adds, activates ? slope_ : 1.0f});
             if (layer.shape.norm) {
                 const LayerParameters& p = layer.parameters;
                 layer.forward = {rows,
@@ -97,8 +98,6 @@ class Mlp {
                                  training,
                                  false};
                 work_.normalise(layer.forward);
-            } else if (layer.shape.activation) {
-                work_.kernels.activate(linear, static_cast<long>(rows) * stride, slope_);
             }
             x = {layer.out.data(), stride};
         }
@@ -116,7 +115,10 @@ class Mlp {
             if (layer.shape.norm)
                 work_.normalise_backward({layer.forward, gradient, store_.gradient(p.gamma), store_.gradient(p.beta)});
             else if (layer.shape.activation)
-                work_.kernels.activate_backward(gradient, layer.out.data(), static_cast<long>(rows_) * stride, slope_);
+                work_.rows(rows_, kTermsPerValue * rows_ * stride, [&](long begin, long end, int) {
+                    work_.kernels.activate_backward(gradient + begin * stride, layer.out.data() + begin * stride,
+                                                    (end - begin) * stride, slope_);
+                });
             const Matrix below = i ? Matrix{layers_[i - 1].out.data(), row_stride(layers_[i - 1].shape.n_out)} : in_;
             work_.product({below.data, 1, below.stride, gradient, stride, nullptr, store_.gradient(p.weight), stride,
                            layer.shape.n_in, columns, rows_, false});
@@ -134,6 +136,7 @@ class Mlp {
     }
 
    private:
+    static constexpr long kTermsPerValue = 8;  // a pass over memory beside multiply-adds
     SharedWork& work_;
     ParameterStore& store_;
     float slope_;
@@ -144,11 +147,13 @@ class Mlp {
     std::vector<LayerState> layers_;
     std::unique_ptr<AlignedBuffer> transposed_;
 
-    static void add_context(float* to, int stride, int rows, int columns, Matrix context, int context_rows,
-                            const float* bias) {
-        for (long r = 0; r < rows; ++r)
-            for (int c = 0; c < whole_lines(columns); ++c)
-                to[r * stride + c] = context.data[r % context_rows * context.stride + c] + (bias ? bias[c] : 0.0f);
+    void add_context(float* to, int stride, int rows, int columns, Matrix context, int context_rows,
+                     const float* bias) {
+        work_.rows(rows, kTermsPerValue * rows * stride, [&](long begin, long end, int) {
+            for (long r = begin; r < end; ++r)
+                for (int c = 0; c < whole_lines(columns); ++c)
+                    to[r * stride + c] = context.data[r % context_rows * context.stride + c] + (bias ? bias[c] : 0.0f);
+        });
     }
 
     // Columns past n_in stay zero: the buffer is cleared wherever a narrower layer is written.

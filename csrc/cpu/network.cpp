@@ -78,11 +78,11 @@ Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, 
       log_weight_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_)),
       factor_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_)),
       log_scale_gradient_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_ * column_stride_)),
-      scratch_(AlignedBuffer::zeros(attribute_stride_ + column_stride_)),
       log_scale_(AlignedBuffer::zeros(column_stride_)),
       precision_(AlignedBuffer::zeros(column_stride_)),
       numerical_(AlignedBuffer::zeros(column_stride_)),
-      attribute_(AlignedBuffer::zeros(attribute_stride_)) {
+      attribute_(AlignedBuffer::zeros(attribute_stride_)),
+      column_sum_(AlignedBuffer::zeros(column_stride_)) {
     const float slope = shape.negative_slope;
     const int latent = shape.latent_per_attribute;
     std::vector<std::vector<std::pair<LayerShape, LayerParameters>>> own(n_attributes_);
@@ -188,11 +188,9 @@ void Network::update_scale() {
     }
 }
 
-void Network::encode(const float* visible, Draws& draws, int n, bool training) {
+// The collective network's input: what is visible, noise or zeros in the holes, and which is which.
+void Network::fill(const float* visible, int n) {
     const int fill_stride = row_stride(n_columns_ + n_attributes_);
-    if (shape_.noise_fill)
-        work_.kernels.fill_normal(draws.seed, draws.next++, column_noise_buffer_.data(),
-                                  static_cast<long>(n) * column_noise_);
     for (long r = 0; r < n; ++r) {
         float* filled = filled_.data() + r * fill_stride;
         const float* x = x_.data() + r * column_stride_;
@@ -204,40 +202,66 @@ void Network::encode(const float* visible, Draws& draws, int n, bool training) {
             filled[n_columns_ + a] = seen;
         }
     }
-    collective_->forward({filled_.data(), fill_stride}, n, training);
-    head_->forward(collective_->output(), n, training);
-    const Matrix shared = head_->output();
+}
 
+void Network::encode_attribute(int attribute, const float* visible, int n, bool training) {
+    Mlp& mlp = attributive_[attribute];
+    const int begin = shape_.attribute_start[attribute], width = shape_.attribute_start[attribute + 1] - begin;
+    const int in_stride = row_stride(width);
+    float* in = own_input_[attribute].data();
+    for (long r = 0; r < n; ++r) std::copy_n(x_.data() + r * column_stride_ + begin, width, in + r * in_stride);
+    mlp.forward({in, in_stride}, n, training, visible + attribute, attribute_stride_);
+}
+
+// Proposals of n rows, and the noise of their `n_samples` samples. The networks of attributes, the collective one, the
+// noise and what the caller wants done `beside` are small tasks of their own: one of their products alone is too short
+// to be shared.
+void Network::encode(const float* visible, Draws& draws, int n_samples, int n, bool training,
+                     const std::function<void()>& beside) {
+    if (shape_.noise_fill)
+        work_.kernels.fill_normal(draws.seed, draws.next++, column_noise_buffer_.data(),
+                                  static_cast<long>(n) * column_noise_);
+    fill(visible, n);
+    const std::uint64_t latent_stream = draws.next;
+    if (n_samples > 0) ++draws.next;
+    work_.tasks(n_attributes_ + 3, [&](int task, int) {
+        if (task == 0) {
+            collective_->forward({filled_.data(), row_stride(n_columns_ + n_attributes_)}, n, training);
+            head_->forward(collective_->output(), n, training);
+        } else if (task == 1) {
+            if (beside) beside();
+        } else if (task == 2) {
+            if (n_samples > 0)
+                work_.kernels.fill_normal(draws.seed, latent_stream, latent_noise_buffer_.data(),
+                                          static_cast<long>(n_samples) * n * latent_noise_);
+        } else {
+            encode_attribute(task - 3, visible, n, training);
+        }
+    });
+
+    const Matrix shared = head_->output();
     const int latent = shape_.latent_per_attribute;
     for (int a = 0; a < n_attributes_; ++a) {
-        Mlp& mlp = attributive_[a];
-        const int width = shape_.attribute_start[a + 1] - shape_.attribute_start[a];
-        const int in_stride = row_stride(mlp.layers()[0].shape.n_in);
-        float* in = own_input_[a].data();
-        for (long r = 0; r < n; ++r)
-            std::copy_n(x_.data() + r * column_stride_ + shape_.attribute_start[a], width, in + r * in_stride);
-        mlp.forward({in, in_stride}, n, training, visible + a, attribute_stride_);
-        const Matrix own = mlp.output();
+        const Matrix own = attributive_[a].output();
         for (long r = 0; r < n; ++r) {
             const bool seen = visible[r * attribute_stride_ + a] > 0;
+            const float* mean = seen ? own.data + r * own.stride : shared.data + r * shared.stride + a * latent;
+            const float* log_variance = mean + (seen ? latent : n_latent_);
             for (int l = 0; l < latent; ++l) {
-                const int at = a * latent + l;
-                const float mean = seen ? own.data[r * own.stride + l] : shared.data[r * shared.stride + at];
-                const float log_variance =
-                    seen ? own.data[r * own.stride + latent + l] : shared.data[r * shared.stride + n_latent_ + at];
-                mean_.data()[r * latent_stride_ + at] = mean;
-                log_variance_.data()[r * latent_stride_ + at] =
-                    std::clamp(log_variance, -kLogVarianceLimit, kLogVarianceLimit);
+                mean_.data()[r * latent_stride_ + a * latent + l] = mean[l];
+                log_variance_.data()[r * latent_stride_ + a * latent + l] =
+                    std::clamp(log_variance[l], -kLogVarianceLimit, kLogVarianceLimit);
             }
         }
     }
 }
 
-void Network::draw_latents(Draws& draws, int n_samples, int n) {
-    work_.kernels.fill_normal(draws.seed, draws.next++, latent_noise_buffer_.data(),
-                              static_cast<long>(n_samples) * n * latent_noise_);
-    work_.kernels.draw_latents({n_samples, n, n_latent_, latent_stride_, latent_noise_, z_stride_, mean_.data(),
-                                log_variance_.data(), latent_noise_buffer_.data(), z_.data()});
+void Network::draw_latents(int n_samples, int n) {
+    work_.rows(n, 8L * n_samples * n * n_latent_, [&](long begin, long end, int) {
+        work_.kernels.draw_latents({n_samples, n, static_cast<int>(begin), static_cast<int>(end), n_latent_,
+                                    latent_stride_, latent_noise_, z_stride_, mean_.data(), log_variance_.data(),
+                                    latent_noise_buffer_.data(), z_.data()});
+    });
 }
 
 // What the collective network's last hidden vector adds to the data decoder's first layer.
@@ -254,44 +278,61 @@ void Network::decode(int n_samples, int n, bool training) {
     const int rows = n_samples * n;
     mask_decoder_->forward({z_.data(), z_stride_}, rows, training);
     const Matrix logits = mask_decoder_->output();
-    work_.kernels.sigmoid(logits.data, rows, n_attributes_, logits.stride, z_.data() + n_latent_, z_stride_);
+    work_.rows(rows, 16L * rows * n_attributes_, [&](long begin, long end, int) {
+        work_.kernels.sigmoid(logits.data + begin * logits.stride, static_cast<int>(end - begin), n_attributes_,
+                              logits.stride, z_.data() + begin * z_stride_ + n_latent_, z_stride_);
+    });
     const Matrix context = project_context(n);
     data_decoder_->forward({z_.data(), z_stride_}, rows, training, nullptr, 0, shape_.skip ? &context : nullptr, n);
 }
 
+// The pass that is scored, up to the decoders' outputs.
+void Network::forward(int n_samples, int n) {
+    encode(visible_.data(), draws_, n_samples, n, true);
+    draw_latents(n_samples, n);
+    decode(n_samples, n, true);
+}
+
 void Network::log_weights(int n_samples, int n, bool with_prior, const float* variance, const float* target) {
-    work_.kernels.log_weights({n_attributes_,
-                               n_columns_,
-                               n_latent_,
-                               n_samples,
-                               n,
-                               shape_.attribute_start.data(),
-                               shape_.attribute_kind.data(),
-                               log_scale_.data(),
-                               precision_.data(),
-                               numerical_.data(),
-                               attribute_.data(),
-                               target,
-                               variance,
-                               weight_.data(),
-                               column_weight_.data(),
-                               mask_.data(),
-                               data_decoder_->output().data,
-                               mask_decoder_->output().data,
-                               z_.data(),
-                               latent_noise_buffer_.data(),
-                               log_variance_.data(),
-                               column_stride_,
-                               attribute_stride_,
-                               latent_stride_,
-                               latent_noise_,
-                               z_stride_,
-                               with_prior,
-                               log_weight_.data(),
-                               data_decoder_->output_gradient().data,
-                               log_scale_gradient_.data(),
-                               mask_decoder_->output_gradient().data,
-                               scratch_.data()});
+    const long scratch = attribute_stride_ + column_stride_;
+    while (static_cast<int>(scratch_.size()) < work_.n_threads()) scratch_.push_back(AlignedBuffer::zeros(scratch));
+    const long terms = 32L * n_samples * n * (n_columns_ + n_attributes_);
+    work_.rows(static_cast<long>(n_samples) * n, terms, [&](long begin, long end, int thread) {
+        work_.kernels.log_weights({n_attributes_,
+                                   n_columns_,
+                                   n_latent_,
+                                   n_samples,
+                                   n,
+                                   shape_.attribute_start.data(),
+                                   shape_.attribute_kind.data(),
+                                   log_scale_.data(),
+                                   precision_.data(),
+                                   numerical_.data(),
+                                   attribute_.data(),
+                                   target,
+                                   variance,
+                                   weight_.data(),
+                                   column_weight_.data(),
+                                   mask_.data(),
+                                   data_decoder_->output().data,
+                                   mask_decoder_->output().data,
+                                   z_.data(),
+                                   latent_noise_buffer_.data(),
+                                   log_variance_.data(),
+                                   column_stride_,
+                                   attribute_stride_,
+                                   latent_stride_,
+                                   latent_noise_,
+                                   z_stride_,
+                                   with_prior,
+                                   log_weight_.data(),
+                                   data_decoder_->output_gradient().data,
+                                   log_scale_gradient_.data(),
+                                   mask_decoder_->output_gradient().data,
+                                   scratch_[static_cast<std::size_t>(thread)].data(),
+                                   begin,
+                                   end});
+    });
 }
 
 // KL(q || N(0, I)) of one row; with a gradient, factor times its derivative is written.

@@ -1,6 +1,7 @@
 // The network behind Trainer: parameters, work memory and the parts of a step.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -44,9 +45,10 @@ class Network {
     AlignedBuffer column_noise_buffer_, attribute_noise_buffer_, latent_noise_buffer_;
     AlignedBuffer mean_, log_variance_, mean_gradient_, log_variance_gradient_;
     AlignedBuffer z_, z_gradient_, context_, context_gradient_, hidden_gradient_;
-    AlignedBuffer log_weight_, factor_, log_scale_gradient_, scratch_;
+    AlignedBuffer log_weight_, factor_, log_scale_gradient_;
+    std::vector<AlignedBuffer> scratch_;      // of each thread
     std::unique_ptr<MomentSampler> sampler_;  // made in phase 2
-    AlignedBuffer log_scale_, precision_, numerical_, attribute_;
+    AlignedBuffer log_scale_, precision_, numerical_, attribute_, column_sum_;
 
     long add_linear(int n_in, int n_out, LayerParameters* layer);
     void add_norm(int n_out, LayerParameters* layer);
@@ -56,14 +58,21 @@ class Network {
     void hide(Draws& draws, int n);
     void expand_weight(int n);
     void update_scale();
-    void encode(const float* visible, Draws& draws, int n, bool training);
-    void draw_latents(Draws& draws, int n_samples, int n);
+    void fill(const float* visible, int n);
+    void encode_attribute(int attribute, const float* visible, int n, bool training);
+    void encode(const float* visible, Draws& draws, int n_samples, int n, bool training,
+                const std::function<void()>& beside = {});
+    void draw_latents(int n_samples, int n);
     Matrix project_context(int n);
     void decode(int n_samples, int n, bool training);
     void log_weights(int n_samples, int n, bool with_prior, const float* variance, const float* target);
     double kl(int row, bool with_gradient, float factor);
     void backward(int n_samples, int n);
-    void sample_unobserved(Draws& draws, int n);
+    void backward_latents(int n_samples, int n);
+    void backward_attribute(int attribute, int n);
+    void backward_collective(int n_samples, int n);
+    void sample_unobserved_and_forward(int n_samples, int n);
+    void forward(int n_samples, int n);
     void update(const OptimiserSettings& settings);
 };
 

@@ -25,6 +25,8 @@ struct Attributes {
     int count() const { return static_cast<int>(kind.size()); }
 };
 
+// Work in tasks that may run at the same time, and beside anything that leaves the decoders alone: prepare(), then
+// run_task(0..n_tasks() - 1) in any order, then finish().
 class MomentSampler {
    public:
     MomentSampler(Attributes attributes, int n_samples, int max_rows);
@@ -37,25 +39,34 @@ class MomentSampler {
         const float* log_scale;     // [D], padded to whole lines
     };
 
+    // Copies the rows, keeps the decoders' addresses and takes the streams that the tasks will draw from; tasks will
+    // run on `n_threads` threads.
+    void prepare(const FoldedMlp& mask_decoder, const FoldedMlp& data_decoder, const Rows& rows, Draws& draws,
+                 int n_threads);
+    int n_tasks() const { return n_blocks_ + any_numerical_; }
+    void run_task(const TrainingKernels& kernels, int task, int thread);
     // Writes mean and population variance of the samples, [N, D] with stride row_stride(D).
-    void run(SharedWork& work, const FoldedMlp& mask_decoder, const FoldedMlp& data_decoder, const Rows& rows,
-             Draws& draws, float* moment, float* variance);
+    void finish(const TrainingKernels& kernels, float* moment, float* variance);
 
    private:
     // What one thread needs.
     struct Scratch {
-        AlignedBuffer noise, z, logits, even, odd, output, normal, uniform;
+        AlignedBuffer noise, z, logits, even, odd, output, uniform;
     };
 
     Attributes attributes_;
-    int n_samples_, max_rows_, n_blocks_, z_stride_, column_stride_, attribute_stride_;
+    int n_samples_, max_rows_, n_blocks_, latent_stride_, z_stride_, column_stride_, attribute_stride_, context_stride_;
     bool any_numerical_, any_categorical_;
     AlignedBuffer numerical_;       // [D] 1 in numerical columns
-    AlignedBuffer total_, square_;  // sums and sums of squares of each block of samples
+    AlignedBuffer total_, square_;  // of each block of samples
+    AlignedBuffer mean_, log_variance_, log_scale_, normal_, gamma_;
+    std::vector<AlignedBuffer> context_;  // one buffer, or none
     std::vector<Scratch> scratch_;
+    const FoldedMlp *mask_decoder_ = nullptr, *data_decoder_ = nullptr;
+    int n_rows_ = 0;
+    Draws draws_{};
 
-    void sample_block(const TrainingKernels& kernels, const FoldedMlp& mask_decoder, const FoldedMlp& data_decoder,
-                      const Rows& rows, Draws draws, int block, Scratch& scratch);
+    void draw_gaussian_noise(const TrainingKernels& kernels);
 };
 
 }  // namespace vsae

@@ -54,6 +54,13 @@ static inline Vec max(Vec a, Vec b) { return a > b ? a : b; }  // b where a is N
 static inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
 static inline Vec abs(Vec a) { return from_bits(bits(a) & 0x7fffffff); }
 
+// The first `count` lanes, zeros behind them.
+static inline Vec first_lanes(Vec v, int count) {
+    IntVec lane;
+    for (int i = 0; i < kLanes; ++i) lane[i] = i;
+    return lane < count ? v : Vec{};
+}
+
 static inline Vec square_root(Vec v) {
     Vec r;
     for (int i = 0; i < kLanes; ++i) r[i] = __builtin_sqrtf(v[i]);  // one instruction, -fno-math-errno given

@@ -28,17 +28,16 @@ double Network::step(const Rows& rows, bool second_phase, const OptimiserSetting
     } else {
         std::copy_n(mask_.data(), static_cast<long>(n) * attribute_stride_, visible_.data());
         std::copy_n(mask_.data(), static_cast<long>(n) * attribute_stride_, weight_.data());
-        if (second_phase) {
-            sample_unobserved(draws_, n);
-            target = target_.data();
-            variance = variance_.data();
-            std::fill_n(weight_.data(), static_cast<long>(n) * attribute_stride_, 1.0f);
-        }
+    }
+    if (second_phase) {
+        sample_unobserved_and_forward(n_samples, n);
+        target = target_.data();
+        variance = variance_.data();
+        std::fill_n(weight_.data(), static_cast<long>(n) * attribute_stride_, 1.0f);
+    } else {
+        forward(n_samples, n);
     }
     expand_weight(n);
-    encode(visible_.data(), draws_, n, true);
-    draw_latents(draws_, n_samples, n);
-    decode(n_samples, n, true);
     log_weights(n_samples, n, importance_weighted, variance, target);
 
     std::fill_n(mean_gradient_.data(), static_cast<long>(n) * latent_stride_, 0.0f);
@@ -83,8 +82,8 @@ void Network::score(const Rows& rows, std::uint64_t seed, double* score) {
                 std::copy_n(mask_.data(), static_cast<long>(n) * attribute_stride_, weight_.data());
             }
             expand_weight(n);
-            encode(visible_.data(), draws, n, false);
-            draw_latents(draws, n_samples, n);
+            encode(visible_.data(), draws, n_samples, n, false);
+            draw_latents(n_samples, n);
             decode(n_samples, n, false);
             log_weights(n_samples, n, importance_weighted, nullptr, x_.data());
             for (int r = 0; r < n; ++r) {

@@ -12,18 +12,19 @@ struct TrainingKernels {
     void (*product)(const Product&);
     void (*normalise)(Normalisation&);
     void (*normalise_backward)(const NormalisationGradient&);
-    void (*activate)(float* h, long floats, float slope);  // LeakyReLU in place
     void (*activate_backward)(float* gradient, const float* out, long floats, float slope);
     void (*column_sum)(const float* h, int rows, int columns, int stride, float* sum);  // whole lines
     void (*sigmoid)(const float* logits, int rows, int columns, int logit_stride, float* out, int out_stride);
     void (*draw_latents)(const Latents&);
     void (*log_weights)(const LogWeights&);
     void (*sample_moments)(const SampleMoments&);
+    void (*gaussian_moments)(const GaussianMoments&);
     void (*scale_rows)(float* h, int rows, int columns, int stride, const float* factor);
     void (*adam)(const AdamStep&);
     double (*squared_norm)(const float* x, long floats);
     void (*fill_uniform)(std::uint64_t seed, std::uint64_t number, float* out, long floats);
     void (*fill_normal)(std::uint64_t seed, std::uint64_t number, float* out, long floats);
+    void (*fill_gamma)(std::uint64_t seed, std::uint64_t number, int shape, float* out, long floats);
 };
 
 const TrainingKernels& training_kernels_for(CpuLevel level);

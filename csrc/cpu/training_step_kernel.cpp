@@ -10,13 +10,6 @@
 namespace vsae {
 namespace VSAE_ISA {
 
-static void activate(float* h, long floats, float slope) {
-    for (long i = 0; i < floats; i += kLanes) {
-        const Vec y = load(h + i);
-        store(h + i, max(y, slope * y));
-    }
-}
-
 static void activate_backward(float* gradient, const float* out, long floats, float slope) {
     for (long i = 0; i < floats; i += kLanes) {
         const Vec g = load(gradient + i);
@@ -51,9 +44,9 @@ static void scale_rows(float* h, int rows, int columns, int stride, const float*
 
 extern const TrainingKernels training_kernels;
 const TrainingKernels training_kernels = {
-    product,    normalise, normalise_backward, activate,     activate_backward,
-    column_sum, sigmoids,  draw_latents,       log_weights,  sample_moments,
-    scale_rows, adam,      squared_norm,       fill_uniform, fill_normal,
+    product,      normalise,    normalise_backward, activate_backward, column_sum, sigmoids,
+    draw_latents, log_weights,  sample_moments,     gaussian_moments,  scale_rows, adam,
+    squared_norm, fill_uniform, fill_normal,        fill_gamma,
 };
 
 }  // namespace VSAE_ISA

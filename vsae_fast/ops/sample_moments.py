@@ -2,9 +2,20 @@
 
 For s = 1..S: ``z_s ~ q(z | x_o, m)``, ``x_s ~ p(x | z_s)``; the result is the mean and variance of numerical columns
 and the class frequencies of categorical ones. Samples are drawn in small blocks: nothing of size N x S x D is kept.
+
+Given the outputs ``o_s``, the Gaussian part of numerical samples ``x_s = o_s + sigma e_s`` enters the moments through
+three numbers only: with ``a, b ~ N(0, 1)`` and ``c ~ chi^2(S - 2)``, independent::
+
+    mean(x) = mean(o) + sigma a / sqrt(S)
+    var(x)  = var(o) + (2 sigma sqrt(S var(o)) b + sigma^2 (b^2 + c)) / S
+
+(split ``e`` into its part along ``(1, .., 1)``, its part along the centred ``o``, and the rest). The moments have
+exactly the law that they have when every ``e_s`` is drawn.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 
@@ -15,6 +26,13 @@ from vsae_fast.ops.layout import gather_group
 from vsae_fast.ops.registry import Addresses, Op, check_like
 
 BLOCK = 10  # samples decoded at once; csrc/cpu/sample_moments.cpp draws in the same blocks
+
+
+def one_hot_draw(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Draw one-hot levels from softmax(logits), shape (..., width), by Gumbel's trick."""
+    tiny = torch.finfo(torch.float32).tiny
+    gumbel = -torch.log(-torch.log(uniform.clamp(min=tiny)))
+    return torch.nn.functional.one_hot((logits + gumbel).argmax(-1), logits.shape[-1]).to(logits.dtype)
 
 
 def sample_data(output: torch.Tensor, decoders: FoldedDecoders, draws: Draws) -> torch.Tensor:
@@ -29,10 +47,7 @@ def sample_data(output: torch.Tensor, decoders: FoldedDecoders, draws: Draws) ->
             scale = gather_group(decoders.log_scale, group, 0.0).exp()
             values = mean + scale * gather_group(normal, group, 0.0)
         elif uniform is not None:
-            logits = gather_group(output, group, -torch.inf)
-            tiny = torch.finfo(torch.float32).tiny
-            gumbel = -torch.log(-torch.log(gather_group(uniform, group, 0.5).clamp(min=tiny)))
-            values = torch.nn.functional.one_hot((logits + gumbel).argmax(-1), group.width).to(output.dtype)
+            values = one_hot_draw(gather_group(output, group, -torch.inf), gather_group(uniform, group, 0.5))
         real = group.columns < decoders.layout.n_columns
         x[..., group.columns[real]] = values[..., real]
     return x
@@ -46,17 +61,51 @@ def _decode_and_sum(
     n_samples: int,
     draws: Draws,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    total = mean.new_zeros(mean.shape[0], decoders.layout.n_columns)
+    layout = decoders.layout
+    total = mean.new_zeros(mean.shape[0], layout.n_columns)
     square = torch.zeros_like(total)
     for begin in range(0, n_samples, BLOCK):
         count = min(BLOCK, n_samples - begin)
-        noise = draws.normal((count, *mean.shape), mean)
+        noise = draws.normal((count * mean.numel(),), mean).view(count, *mean.shape)
         _, output = decoders.decode(mean + scale * noise, context)
-        x = sample_data(output, decoders, draws)  # [S', N, D]
+        x = _draw_levels(output, decoders, draws)  # [S', N, D]
         total += x.sum(0)
         square += (x**2).sum(0)
     moment = total / n_samples
-    return moment, (square / n_samples - moment**2).clamp(min=0)
+    variance = (square / n_samples - moment**2).clamp(min=0)
+    if "numerical" in layout.kinds:
+        numerical = torch.tensor([kind == "numerical" for kind in layout.kinds], device=mean.device)
+        sigma = decoders.log_scale.exp() * numerical[layout.column_attribute(mean.device)]
+        return _add_gaussian_noise(moment, variance, sigma, n_samples, draws)
+    return moment, variance
+
+
+def _draw_levels(output: torch.Tensor, decoders: FoldedDecoders, draws: Draws) -> torch.Tensor:
+    """Outputs (..., D) of numerical columns as they are, one-hot levels drawn for the categorical ones."""
+    if "categorical" not in decoders.layout.kinds:
+        return output
+    x = output.clone()
+    uniform = draws.uniform(tuple(output.shape), output)
+    for group in decoders.layout.groups(output.device):
+        if group.kind == "categorical":
+            levels = one_hot_draw(gather_group(output, group, -torch.inf), gather_group(uniform, group, 0.5))
+            real = group.columns < decoders.layout.n_columns
+            x[..., group.columns[real]] = levels[..., real]
+    return x
+
+
+def _add_gaussian_noise(
+    moment: torch.Tensor, variance: torch.Tensor, sigma: torch.Tensor, n_samples: int, draws: Draws
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turn the moments (N, D) of outputs into those of samples; sigma (D,) is 0 in categorical columns."""
+    along_mean, along_output, left = draws.normal((3, *moment.shape), moment)
+    freedom = max(n_samples - 2, 0)
+    chi_squared = 2 * draws.gamma(freedom // 2, tuple(moment.shape), moment) + freedom % 2 * left**2
+    added = 2 * sigma * (n_samples * variance).sqrt() * along_output + sigma**2 * (along_output**2 + chi_squared)
+    moment = moment + sigma * along_mean / math.sqrt(n_samples)
+    if n_samples == 1:
+        return moment, torch.zeros_like(variance)
+    return moment, (variance + added / n_samples).clamp(min=0)
 
 
 Tensors = list[torch.Tensor]
@@ -204,7 +253,8 @@ def sample_moments(
             raise ValueError("backend='cpu' of sample_moments draws from StreamDraws; use backend='reference'")
         return _decode_and_sum(mean, scale, context, decoders, n_samples, draws)
     number = draws.number
-    draws.number += -(-n_samples // BLOCK) * (1 + len(set(decoders.layout.kinds)))
+    kinds = set(decoders.layout.kinds)
+    draws.number += -(-n_samples // BLOCK) * (1 + ("categorical" in kinds)) + 2 * ("numerical" in kinds)
     layers = (*decoders.data_layers, decoders.output)
     moment, variance = run(
         mean,
