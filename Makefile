@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: help demo test test-lanes16 sanitize lint types format format-check bench tables clean
+.PHONY: help demo test test-lanes16 sanitize lint types format format-check bench arena tables clean
 
 help:
 	@echo "make demo          install, then impute a real table and show the errors"
 	@echo "make test          install, then run the tests"
 	@echo "make bench         measure kernels and training steps against eager PyTorch; writes bench/results/"
-	@echo "make tables        write docs/performance.md from bench/results/"
+	@echo "make arena         imputation errors beside other methods (hours; resumes; python -m bench.accuracy --quick)"
+	@echo "make tables        write docs/performance.md and docs/quality.md from bench/results/"
 	@echo "make test-lanes16  run the kernel tests with the AVX-512 code path emulated on AVX2"
 	@echo "make sanitize      run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make lint types format-check   what CI runs after the tests; make format mends the format"
@@ -41,6 +42,13 @@ sanitize: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.memory
+
+$(VENV)/arena: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,arena]"
+	@touch $@
+
+arena: $(VENV)/arena
+	$(BIN)/python -m bench.accuracy
 
 tables: $(VENV)/installed
 	$(BIN)/python -m bench.tables

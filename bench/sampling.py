@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import vsae_fast
-from bench.accuracy import load
+from bench.accuracy.sets import load
 from bench.conftest import Plan
 from vsae_fast import metrics, missingness
 from vsae_fast.imputation import RowImputer

@@ -7,35 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import statistics
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bench.bars import BARS, SOBOL_TO_IID, WHOLE_IMPUTE_SECONDS, Bar
+from bench.markdown import machine, table, verdict
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"
 SUITES = ("importance_impute", "importance_impute_avx2", "training_step")
 
 Result = dict[str, Any]
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Markdown table."""
-    lines = [list(header), *map(list, rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def machine(e: dict[str, Any]) -> str:
-    """One line on what a result was measured on."""
-    return (
-        f"{e['cpu']} ({e['cores']} cores, {e['cpu_level']}), {e['threads']} threads, load before {e['load_before']}, "
-        f"torch {e['torch']}, Python {e['python']}, commit {e['commit']}, {e['date']}."
-    )
 
 
 def load(name: str) -> Result:
@@ -56,12 +39,6 @@ def opponents(case: Result) -> list[tuple[str, float]]:
             name = max(those, key=lambda name: those[name]["items_per_second"])
             found.append((name, those[name]["ratio"]["median"]))
     return found
-
-
-def verdict(value: float, bar: float, aim: float) -> str:
-    """In words; a smaller value is better where the aim is below the bar."""
-    sign = 1 if aim > bar else -1
-    return "aim reached" if sign * value >= sign * aim else "met" if sign * value >= sign * bar else "**missed**"
 
 
 def missed(case: Result, bar: Bar) -> bool:
@@ -212,32 +189,11 @@ def performance() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def quality() -> str:
-    """Text of docs/quality.md: mean errors over the seeds."""
-    results = [json.loads(line) for line in (RESULTS / "accuracy.jsonl").read_text().splitlines()]
-    groups: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        groups.setdefault((result["set"], result["method"]), []).append(result)
-    rows = []
-    for (name, method), runs in groups.items():
-        figures = [statistics.fmean(run[key] for run in runs) for key in ("nrmse", "pfc", "seconds")]
-        shown = ["" if math.isnan(figure) else f"{figure:.3f}" for figure in figures[:2]]
-        rows.append((name, method, *shown, f"{figures[2]:.1f}", str(len(runs))))
-    commits = sorted({result["environment"]["commit"] for result in results})
-    return (
-        "\n\n".join(
-            [
-                "# Errors on hidden cells",
-                "Generated from `bench/results/` by `make tables`; `python -m bench.accuracy` measures. Half of the "
-                "cells hidden completely at random, defaults, mean over masks. NRMSE: root mean squared error over the "
-                "standard deviation, mean of the numerical columns. PFC: share of wrong levels. "
-                "[accuracy.md](accuracy.md) says which sets took part in development.",
-                table(("set", "method", "NRMSE", "PFC", "seconds", "masks"), rows),
-                f"{machine(results[-1]['environment'])} Commits of the runs: {', '.join(commits)}.",
-            ]
-        )
-        + "\n"
-    )
+def quality(write_picture: bool = False) -> str:
+    """Text of docs/quality.md."""
+    from bench.accuracy.report import quality as text  # it loads pandas and our package's tables
+
+    return text(RESULTS / "accuracy.jsonl", DOCS, write_picture)
 
 
 PAGES = {"performance.md": performance, "quality.md": quality}
@@ -251,7 +207,7 @@ def main() -> None:
     for name, text in PAGES.items():
         page = DOCS / name
         if not check:
-            page.write_text(text())
+            page.write_text(quality(write_picture=True) if text is quality else text())
         elif not page.is_file() or page.read_text() != text():
             sys.exit(f"{name} does not follow from the result files; run make tables")
 

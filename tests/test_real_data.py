@@ -3,7 +3,8 @@ import warnings
 import numpy as np
 import pytest
 
-from bench.accuracy import load, mean_and_mode
+from bench.accuracy.linear import MeanAndMode
+from bench.accuracy.sets import load
 from vsae_fast import impute
 from vsae_fast.metrics import nrmse, pfc
 from vsae_fast.missingness import ampute
@@ -17,7 +18,7 @@ def test_beats_mean_and_mode(data_dir, name, epochs):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = impute(incomplete, random_state=0, epochs=epochs)
-    baseline = mean_and_mode(incomplete)
+    baseline = MeanAndMode().fit_transform(incomplete)
     assert nrmse(truth, result, mask) < nrmse(truth, baseline, mask) - 0.03
     if not np.isnan(pfc(truth, baseline, mask)):
         assert pfc(truth, result, mask) < pfc(truth, baseline, mask) - 0.03

@@ -1,0 +1,1 @@
+"""Imputation errors of our imputer and of others, on hidden cells."""

@@ -1,0 +1,87 @@
+"""The arena: our imputer against others on hidden cells, one JSON line a run, resumed where it stopped.
+
+python -m bench.accuracy [--quick] [--data FOLDER] [--protocol split|whole|both] [--sets A,B] [--methods A,B]
+                         [--seeds 0,1,2] [--minutes M] [--output FILE]
+
+FOLDER holds the UCI sets (the environment variable VSAE_FAST_DATA by default); without it only scikit-learn's tables
+are run. `--quick` takes one mask at 50 % of the small tables. `python -m bench.tables` turns the lines into
+docs/quality.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import time
+from pathlib import Path
+
+from bench.accuracy import runs
+from bench.accuracy.methods import DEFAULT, METHODS
+from bench.accuracy.sets import BUNDLED, SETS
+
+RESULTS = Path(__file__).parents[1] / "results" / "accuracy.jsonl"
+QUICK_SETS = ("iris", "wine", "diabetes", "heart_cleveland")
+# Of the opponents, those that the bars of whole tables name.
+WHOLE_METHODS = ("mean / mode", "vsae_fast auto", "chained random forests")
+
+
+def main() -> None:
+    """Run what is not in the result file yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--data", type=Path, default=os.environ.get("VSAE_FAST_DATA"))
+    parser.add_argument("--protocol", choices=("split", "whole", "both"), default="both")
+    parser.add_argument("--sets")
+    parser.add_argument("--methods")
+    parser.add_argument("--seeds")
+    parser.add_argument("--minutes", type=float, help="begin no run after so many")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+
+    sets = SETS if arguments.data else BUNDLED
+    if arguments.sets:
+        sets = tuple(arguments.sets.split(","))
+    elif arguments.quick:
+        sets = tuple(name for name in sets if name in QUICK_SETS)
+    methods = tuple(arguments.methods.split(",")) if arguments.methods else DEFAULT
+    unknown = set(methods) - set(METHODS)
+    if unknown:
+        parser.error(f"unknown method {sorted(unknown)[0]!r}; use {', '.join(METHODS)}")
+    seeds = (
+        tuple(map(int, arguments.seeds.split(","))) if arguments.seeds else runs.SEEDS[: 1 if arguments.quick else 3]
+    )
+    planned = []
+    if arguments.protocol != "split" and not arguments.quick:
+        planned.append(
+            runs.whole_runs(sets, tuple(m for m in methods if m in WHOLE_METHODS or arguments.methods), seeds)
+        )
+    if arguments.protocol != "whole":
+        split = runs.split_runs(sets, methods, seeds)
+        planned.append(run for run in split if not arguments.quick or run.hidden == max(runs.SHARES))
+
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.touch()
+    lines = [json.loads(line) for line in arguments.output.read_text().splitlines()]
+    done = {runs.Run(*(line[field] for field in runs.Run._fields)) for line in lines}
+    begin = time.monotonic()
+    for run in itertools.chain(*planned):
+        if run in done:
+            continue
+        if arguments.minutes is not None and time.monotonic() - begin > 60 * arguments.minutes:
+            print("time is up; the same command goes on")
+            return
+        result = runs.execute(run, arguments.data)
+        own = result["scores"]["in-sample"]
+        print(
+            f"{run.protocol} {run.set} {run.mechanism} {run.hidden:.0%} seed {run.seed}  {run.method}: "
+            f"NRMSE {own['nrmse_std']}  PFC {own['pfc']}  {result['seconds']['fit_transform']:.1f} s",
+            flush=True,
+        )
+        with arguments.output.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The methods by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import pandas as pd
+
+import vsae_fast
+from bench.accuracy.chained import ChainedTrees
+from bench.accuracy.deep import Gain, Miwae
+from bench.accuracy.forest_mice import ForestMice
+from bench.accuracy.linear import MeanAndMode, bayesian_ridge, nearest_neighbours
+
+
+class Method(Protocol):
+    """An imputer of tables.
+
+    Those that can complete new rows have ``transform(table)``; those that can draw a completed training table instead
+    of the expected one have ``draw(table)``.
+    """
+
+    def fit_transform(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Train on an incomplete table and complete it."""
+
+
+def vsae(preset: str) -> Callable[[], Method]:
+    """Our imputer with its defaults."""
+    return lambda: vsae_fast.VSAEImputer(preset=preset, random_state=0)
+
+
+METHODS: dict[str, Callable[[], Method]] = {
+    "mean / mode": MeanAndMode,
+    "vsae_fast auto": vsae("auto"),
+    "chained random forests": lambda: ChainedTrees("random forest"),
+    "chained extra trees": lambda: ChainedTrees("extra trees"),
+    "chained Bayesian ridge": bayesian_ridge,
+    "nearest neighbours": nearest_neighbours,
+    "miceforest": ForestMice,
+    "GAIN": Gain,
+    "MIWAE": Miwae,
+    "vsae_fast paper": vsae("paper"),
+}
+# The paper's preset trains for 1000 epochs whatever the table; the arena runs it when it is asked for by name.
+DEFAULT = tuple(name for name in METHODS if name != "vsae_fast paper")

@@ -1,0 +1,163 @@
+"""Text of docs/quality.md from the lines of the arena."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bench.accuracy.bars import BARS, TRANSFORM_RATIO
+from bench.accuracy.picture import OURS, draw
+from bench.accuracy.ranks import SCORINGS, Line, compare
+from bench.markdown import machine, table, verdict
+
+NAMES = {"nrmse_std": "NRMSE", "pfc": "PFC"}
+TREES = "chained random forests"
+PICTURE = "mean_ranks.png"
+
+
+def read(path: Path) -> list[Line]:
+    """Lines of a result file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _mean(lines: Iterable[Line], scoring: str, error: str) -> float | None:
+    found = [line["scores"][scoring][error] for line in lines if line["scores"].get(scoring)]
+    return None if not found or None in found else statistics.fmean(found)
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _groups(lines: list[Line], protocol: str, *fields: str) -> dict[tuple[Any, ...], list[Line]]:
+    groups: dict[tuple[Any, ...], list[Line]] = defaultdict(list)
+    for line in lines:
+        if line["protocol"] == protocol:
+            groups[tuple(line[field] for field in fields)].append(line)
+    return groups
+
+
+def bars(lines: list[Line]) -> str:
+    """Whole tables against their bars, with the time beside that of chained trees."""
+    groups = _groups(lines, "whole", "set", "method")
+    rows = []
+    for (name, error), (bar, aim) in BARS.items():
+        own = _mean(groups.get((name, OURS), []), "in-sample", error)
+        if own is None:
+            continue
+        others = [_mean(groups.get((name, method), []), "in-sample", error) for method in (TREES, "mean / mode")]
+        n_masks = len(groups[name, OURS])
+        rows.append(
+            (name, NAMES[error], f"{own:.3f}", f"{bar:.3f}", f"{aim:.3f}", verdict(own, bar, aim),
+             *map(_figure, others), str(n_masks))
+        )  # fmt: skip
+    return table(("set", "error", "auto", "bar", "aim", "", TREES, "mean / mode", "masks"), rows)
+
+
+def times(lines: list[Line]) -> str:
+    """Seconds of whole tables, ours and chained trees'."""
+    groups = _groups(lines, "whole", "set", "method")
+    rows = []
+    for name, method in groups:
+        if method != OURS or (name, TREES) not in groups:
+            continue
+        ours, trees = (
+            {
+                part: statistics.median(line["seconds"][part] for line in groups[name, who])
+                for part in ("fit_transform", "transform of 10,000 rows")
+            }
+            for who in (OURS, TREES)
+        )
+        new = "transform of 10,000 rows"
+        ratio = trees[new] / ours[new]
+        rows.append(
+            (name, f"{ours['fit_transform']:.1f}", f"{trees['fit_transform']:.1f}",
+             f"{trees['fit_transform'] / ours['fit_transform']:.1f}", f"{ours[new]:.2f}", f"{trees[new]:.2f}",
+             f"{ratio:.1f}", verdict(ratio, *TRANSFORM_RATIO))
+        )  # fmt: skip
+    header = (
+        "set",
+        "impute, s",
+        "chained trees, s",
+        "times as fast",
+        "transform of 10,000 rows, s",
+        "chained trees, s",
+    )
+    return table((*header, "times as fast", f"bar {TRANSFORM_RATIO[0]:g}"), rows)
+
+
+def ranks(lines: list[Line]) -> str:
+    """Mean ranks by mechanism and rate, in-sample and on held-out rows."""
+    conditions = sorted({(line["mechanism"], line["hidden"]) for line in lines if line["protocol"] == "split"})
+    parts = []
+    for scoring in SCORINGS:
+        whole = compare(lines, scoring)
+        if whole is None:
+            continue
+        columns = [
+            compare(lines, scoring, lambda line, key=key: (line["mechanism"], line["hidden"]) == key)  # type: ignore[misc]
+            for key in conditions
+        ]
+        rows = [
+            (method, f"{rank:.2f}", *(_figure(c.ranks.get(method) if c else None, 2) for c in columns))
+            for method, rank in whole.ranks.items()
+        ]
+        header = ("method", "all", *(f"{mechanism} {hidden:.0%}" for mechanism, hidden in conditions))
+        parts.append(
+            f"Mean ranks, {scoring}; {whole.n_sets} tables, {whole.n_conditions} masks, critical difference "
+            f"{whole.critical_difference():.2f}:\n\n" + table(header, rows)
+        )
+    return "\n\n".join(parts)
+
+
+def scores(lines: list[Line]) -> str:
+    """Errors of every method on every table, mean over mechanisms, rates and masks."""
+    groups = _groups(lines, "split", "set", "method")
+    names, methods = list(dict.fromkeys(s for s, _ in groups)), list(dict.fromkeys(m for _, m in groups))
+    rows = []
+    for name in names:
+        for error, label in NAMES.items():
+            values = [_mean(groups.get((name, method), []), "in-sample", error) for method in methods]
+            if any(value is not None for value in values):
+                rows.append((name, label, *map(_figure, values)))
+        energy = [_mean(groups.get((name, method), []), "in-sample", "energy") for method in methods]
+        rows.append((name, "energy", *map(_figure, energy)))
+    return table(("set", "error", *methods), rows)
+
+
+def quality(path: Path, docs: Path, write_picture: bool) -> str:
+    """Text of the page; the picture is written beside it."""
+    lines = read(path)
+    parts = [
+        "# Errors on hidden cells",
+        "Generated from `bench/results/` by `make tables`; `python -m bench.accuracy` measures. NRMSE: root mean "
+        "squared error over the standard deviation, mean of the numerical columns. PFC: share of wrong levels. Cells "
+        "that are missing by nature are never scored. [accuracy.md](accuracy.md) says which sets took part in "
+        "development, and what was tried.",
+        "## Whole tables",
+        "Half of the cells hidden completely at random, in-sample, defaults, mean over masks.",
+        bars(lines),
+        "Medians of the time, both on all cores:",
+        times(lines),
+    ]
+    overall = compare(lines)
+    if overall is not None:
+        if write_picture:
+            draw(overall, docs / PICTURE)
+        parts += [
+            "## The arena",
+            "At most 1,500 rows of every table, 30 or 50 % of the cells hidden by each mechanism, fitted on 70 % of "
+            "the rows; errors of those rows (in-sample) and of the others (held-out).",
+            f"![Mean ranks of the methods]({PICTURE})",
+            ranks(lines),
+            "Errors in-sample, mean over the masks, mechanisms and rates; energy: distance between the rows as "
+            "completed (drawn, where a method draws) and the true ones, 0 is best:",
+            scores(lines),
+        ]
+    commits = sorted({line["environment"]["commit"] for line in lines})
+    parts.append(f"{machine(lines[-1]['environment'])} Commits of the runs: {', '.join(commits)}.")
+    return "\n\n".join(parts) + "\n"

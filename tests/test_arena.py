@@ -1,0 +1,180 @@
+"""The accuracy arena: data, opponents, scores, ranks. Opponents run on a small table that they can learn."""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.accuracy import __main__ as command
+from bench.accuracy import deep, runs
+from bench.accuracy.bars import BARS
+from bench.accuracy.deep import Miwae
+from bench.accuracy.encoding import Encoding
+from bench.accuracy.methods import DEFAULT, METHODS
+from bench.accuracy.picture import draw
+from bench.accuracy.ranks import compare
+from bench.accuracy.report import quality
+from bench.accuracy.scores import energy_distance, errors
+from bench.accuracy.sets import SETS, load, sample_rows
+from vsae_fast import VSAEImputer
+from vsae_fast.missingness import ampute
+
+OPPONENTS = [name for name in DEFAULT if name not in ("mean / mode", "vsae_fast auto", "miceforest")]
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """Two numbers that follow a third, and levels that follow its sign."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=240)
+    noise = rng.normal(size=(2, 240)) * 0.1
+    level = np.where(a < -0.5, "low", np.where(a < 0.5, "middle", "high")).astype(object)
+    return pd.DataFrame({"a": a, "b": 3 - 2 * a + noise[0], "c": 5 * a + noise[1], "level": level})
+
+
+def test_encoding_goes_there_and_back(truth):
+    encoding = Encoding(truth)
+    incomplete, mask = ampute(truth, "MCAR", 0.4, random_state=0)
+    matrix = encoding.encode(truth)
+    assert np.isnan(encoding.encode(incomplete)).any(axis=1).tolist() == (~mask).any(axis=1).tolist()
+    pd.testing.assert_frame_equal(encoding.fill(incomplete, matrix), truth, check_dtype=False)
+
+
+@pytest.mark.parametrize("name", OPPONENTS)
+def test_opponents_learn_a_simple_table(name, truth, monkeypatch):
+    monkeypatch.setattr(deep, "N_STEPS", 400)
+    monkeypatch.setattr(Miwae, "n_samples", 100)
+    incomplete, mask = ampute(truth, "MCAR", 0.25, random_state=1)
+    before = incomplete.copy()
+    train, test = slice(None, 180), slice(180, None)
+    method = METHODS[name]()
+    completed = method.fit_transform(incomplete.iloc[train])
+    unseen = method.transform(incomplete.iloc[test])
+    pd.testing.assert_frame_equal(incomplete, before)
+    for part, result in ((train, completed), (test, unseen)):
+        assert not result.isna().any(axis=None)
+        seen = mask[part]
+        assert (result.to_numpy(object)[seen] == truth.iloc[part].to_numpy(object)[seen]).all()
+        scores = errors(truth.iloc[part], result, mask[part])
+        assert scores["nrmse_std"] < 0.8
+        assert scores["pfc"] < 0.5  # two thirds is chance
+
+
+def test_miceforest_learns_a_simple_table(truth):
+    pytest.importorskip("miceforest")
+    incomplete, mask = ampute(truth, "MCAR", 0.25, random_state=1)
+    method = METHODS["miceforest"]()
+    completed = method.fit_transform(incomplete)
+    assert errors(truth, completed, mask)["nrmse_std"] < 0.8
+    assert not method.draw(incomplete).isna().any(axis=None)
+
+
+@pytest.mark.parametrize("name", ["vsae_fast auto", "chained Bayesian ridge"])
+def test_hidden_truth_is_never_read(name, truth, monkeypatch):
+    """Shuffle what stands in the hidden cells: the imputations must not change."""
+    completed = {}
+    monkeypatch.setitem(METHODS, "vsae_fast auto", lambda: VSAEImputer(epochs=3, random_state=0))
+
+    def imputed(table, key):
+        monkeypatch.setattr(runs, "load", lambda *_: table)
+        monkeypatch.setattr(runs, "errors", lambda _, result, mask: completed.setdefault(key, (result, mask)) and {})
+        run = runs.Run("whole", "wine", "MCAR", 0.4, 3, name)
+        runs.execute(run, None)
+
+    imputed(truth, "first")
+    mask = completed["first"][1]
+    rng = np.random.default_rng(5)
+    shuffled = truth.copy()
+    for j, column in enumerate(truth):
+        values, hidden = truth[column].to_numpy(copy=True), np.flatnonzero(~mask[:, j])
+        values[hidden] = values[rng.permutation(hidden)]
+        shuffled[column] = values
+    assert not shuffled.equals(truth)
+    imputed(shuffled, "second")
+    assert (completed["second"][1] == mask).all()
+    for j, column in enumerate(truth):
+        a, b = (completed[key][0][column].to_numpy(object)[~mask[:, j]] for key in ("first", "second"))
+        assert (a == b).all()
+
+
+def test_energy_distance_is_small_for_one_distribution_and_large_for_two():
+    rng = np.random.default_rng(0)
+    a, b = (pd.DataFrame({"x": rng.normal(size=900), "y": rng.choice(["u", "v"], 900)}) for _ in range(2))
+    assert abs(energy_distance(a, b)) < 0.02
+    assert energy_distance(a, b.assign(x=b["x"] + 2)) > 0.5
+    assert energy_distance(a, b.assign(y="u")) > 0.1
+
+
+def line(name, method, error, seed=0, protocol="split"):
+    scores = {"nrmse_std": error, "nrmse_range": error, "nrmse_rms": error, "pfc": None, "energy": 0.1}
+    return {
+        "protocol": protocol, "set": name, "mechanism": "MCAR", "hidden": 0.5, "seed": seed, "method": method,
+        "n_rows": 10, "scores": {"in-sample": scores, "held-out": scores}, "peak_mb": 1.0,
+        "seconds": {"fit_transform": 1.0, "transform of 10,000 rows": 0.5},
+        "environment": {
+            "cpu": "a", "cores": 2, "cpu_level": "avx2", "threads": 2, "load_before": 0, "torch": "2", "python": "3",
+            "commit": "abc", "date": "2026-01-01",
+        },
+    }  # fmt: skip
+
+
+def test_ranks():
+    lines = [line(s, m, e) for s in ("p", "q") for m, e in (("x", 0.3), ("y", 0.1), ("z", 0.2))]
+    assert compare(lines).ranks == {"y": 1.0, "z": 2.0, "x": 3.0}
+    assert compare(lines).n_sets == 2
+    # Demsar's table: q = 2.343 for three methods.
+    assert compare(lines).critical_difference() == pytest.approx(2.343 * (3 * 4 / (6 * 2)) ** 0.5, abs=2e-3)
+    assert compare(lines[:-1]).n_conditions == 1  # the last mask is not finished yet
+    assert compare(lines[:1]) is None
+
+
+def test_page_and_picture_follow_from_the_lines(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    lines = [line(s, m, e) for s in ("p", "q") for m, e in (("vsae_fast auto", 0.1), ("mean / mode", 0.2))]
+    own = [
+        line("yeast", m, e, protocol="whole") for m, e in (("vsae_fast auto", 0.95), ("chained random forests", 1.0))
+    ]
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in lines + own))
+    text = quality(path, tmp_path, write_picture=True)
+    assert (tmp_path / "mean_ranks.png").stat().st_size > 1000
+    assert "| yeast | NRMSE | 0.950 | 0.955 | 0.945 | met | 1.000 |  | 1 |" in text
+    assert "| vsae_fast auto | 1.00 | 1.00 |" in text
+    draw(compare(lines), tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "mean_ranks.png").read_bytes()
+
+
+def test_command_resumes(tmp_path, monkeypatch, capsys):
+    output = tmp_path / "lines.jsonl"
+    arguments = ["--sets", "iris", "--methods", "mean / mode", "--protocol", "split", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["accuracy", *arguments])
+    monkeypatch.delenv("VSAE_FAST_DATA", raising=False)
+    command.main()
+    whole = output.read_text().splitlines()
+    assert len(whole) == 3 * 2 * 3
+    output.write_text("\n".join(whole[:7]) + "\n")
+    command.main()
+    again = [json.loads(entry) for entry in output.read_text().splitlines()]
+    assert [entry["scores"] for entry in again] == [json.loads(entry)["scores"] for entry in whole]
+    assert capsys.readouterr().out.count("iris") == 18 + 11
+
+
+def test_unknown_names_are_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["accuracy", "--methods", "oracle"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "unknown method 'oracle'" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="unknown set 'salt'"):
+        load("salt", None)
+    with pytest.raises(SystemExit, match="yeast needs --data FOLDER"):
+        load("yeast", None)
+
+
+def test_sets(data_dir):
+    assert {name for name, _ in BARS} <= set(SETS)
+    table = load("yeast", data_dir)
+    assert "class" not in table
+    rows = sample_rows(table, 100, 1)
+    assert len(rows) == 100
+    pd.testing.assert_frame_equal(rows, sample_rows(table, 100, 1))
