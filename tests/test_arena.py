@@ -16,7 +16,7 @@ from bench.accuracy.methods import DEFAULT, METHODS
 from bench.accuracy.picture import draw
 from bench.accuracy.ranks import compare
 from bench.accuracy.report import quality
-from bench.accuracy.scores import energy_distance, errors
+from bench.accuracy.scores import coverage, energy_distance, errors
 from bench.accuracy.sets import SETS, load, sample_rows
 from vsae_fast import VSAEImputer
 from vsae_fast.missingness import ampute
@@ -68,7 +68,8 @@ def test_miceforest_learns_a_simple_table(truth):
     method = METHODS["miceforest"]()
     completed = method.fit_transform(incomplete)
     assert errors(truth, completed, mask)["nrmse_std"] < 0.8
-    assert not method.draw(incomplete).isna().any(axis=None)
+    assert len(method.sample(incomplete, 50)) == 3
+    assert not method.sample(incomplete, 1)[0].isna().any(axis=None)
 
 
 @pytest.mark.parametrize("name", ["vsae_fast auto", "chained Bayesian ridge"])
@@ -107,8 +108,17 @@ def test_energy_distance_is_small_for_one_distribution_and_large_for_two():
     assert energy_distance(a, b.assign(y="u")) > 0.1
 
 
+def test_coverage_of_draws_from_the_truth():
+    rng = np.random.default_rng(0)
+    mask = rng.random((2000, 1)) < 0.3
+    truth, *draws = (pd.DataFrame({"x": rng.normal(size=2000)}) for _ in range(51))
+    assert coverage(truth, draws, mask) == pytest.approx(0.9, abs=0.03)
+    assert coverage(truth, [0.5 * table for table in draws], mask) < 0.7
+    assert coverage(truth.astype(str), draws, mask) is None
+
+
 def line(name, method, error, seed=0, protocol="split"):
-    scores = {"nrmse_std": error, "nrmse_range": error, "nrmse_rms": error, "pfc": None, "energy": 0.1}
+    scores = {"nrmse_std": error, "nrmse_range": error, "nrmse_rms": error, "pfc": None, "energy": 0.1, "coverage": 0.9}
     return {
         "protocol": protocol, "set": name, "mechanism": "MCAR", "hidden": 0.5, "seed": seed, "method": method,
         "n_rows": 10, "scores": {"in-sample": scores, "held-out": scores}, "peak_mb": 1.0,
@@ -141,6 +151,7 @@ def test_page_and_picture_follow_from_the_lines(tmp_path):
     assert (tmp_path / "mean_ranks.png").stat().st_size > 1000
     assert "| yeast | NRMSE | 0.950 | 0.955 | 0.945 | met | 1.000 |  | 1 |" in text
     assert "| vsae_fast auto | 1.00 | 1.00 |" in text
+    assert "| MCAR 50% | 0.900 | 0.87 to 0.93 | met | 0.900 (p) | 0.900 (p) |" in text
     draw(compare(lines), tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "mean_ranks.png").read_bytes()
 

@@ -68,9 +68,10 @@ class Fixed:
     def __init__(self, value):
         self.value = value
 
-    def run(self, x, mask):
+    def run(self, x, mask, *, n_draws=0, first_row=0, seed=0):
         evidence = torch.full((len(x),), math.log(self.value), dtype=torch.float64)
-        spent, draws = torch.full((len(x),), 7, dtype=torch.int32), x.new_empty(len(x), 0, x.shape[1])
+        spent = torch.full((len(x),), 7, dtype=torch.int32)
+        draws = x.new_full((len(x), n_draws, x.shape[1]), self.value)
         return Imputation(torch.full_like(x, self.value), evidence, evidence * 0 + self.value, spent, draws)
 
 
@@ -79,6 +80,17 @@ def test_average_and_mixture():
     assert torch.equal(result.imputed, torch.full((4, 2), 3.0))
     torch.testing.assert_close(result.log_evidence.exp(), torch.full((4,), 3.0).double())
     assert result.effective_size.tolist() == [3.0] * 4
+
+
+def test_a_draw_comes_from_one_member_and_members_take_turns():
+    members = EnsembleImputer([Fixed(1.0), Fixed(2.0), Fixed(6.0)])
+    x = torch.zeros(4, 2)
+    draws = members.draw(x, x, 8, 0, 5)
+    assert draws.shape == (4, 8, 2)
+    assert (draws == draws[:1, :, :1]).all()
+    values = draws[0, :, 0].tolist()
+    assert sorted(values[:3]) == sorted(values[3:6]) == [1.0, 2.0, 6.0]
+    assert len({members.draw(x, x, 1, 0, seed)[0, 0, 0].item() for seed in range(30)}) == 3
 
 
 def test_more_members_are_better():

@@ -153,10 +153,14 @@ class EnsembleImputer:
     Parameters
     ----------
     members : list of RowImputer
+    spread : torch.Tensor, shape (D,), optional
+        What the deviations of draws from their member's expected value are multiplied by
+        (:func:`vsae_fast.calibration.spread_factors`).
     """
 
-    def __init__(self, members: list[RowImputer]) -> None:
+    def __init__(self, members: list[RowImputer], spread: torch.Tensor | None = None) -> None:
         self.members = members
+        self._spread = spread
 
     def run(self, x: torch.Tensor, mask: torch.Tensor) -> Imputation:
         """Impute rows: mean of the members' means and class probabilities.
@@ -175,6 +179,32 @@ class EnsembleImputer:
             torch.stack([result.n_spent for result in results]).sum(0, dtype=torch.int32),
             results[0].draws,
         )
+
+    def draw(self, x: torch.Tensor, mask: torch.Tensor, n_draws: int, first_row: int, seed: int) -> torch.Tensor:
+        """Draw completed rows, shape (N, n_draws, D).
+
+        A draw comes from one member for all rows, as a draw of the parameters would: the members' differences are part
+        of what is not known. Members take turns in an order that ``seed`` decides.
+
+        Parameters
+        ----------
+        x : torch.Tensor of float32, shape (N, D)
+        mask : torch.Tensor of float32, shape (N, M)
+            1 = observed.
+        n_draws : int
+        first_row, seed : int
+            See :meth:`vsae_fast.imputation.RowImputer.run`.
+        """
+        order = torch.randperm(len(self.members), generator=torch.Generator().manual_seed(seed)).tolist()
+        draws = x.new_empty(len(x), n_draws, x.shape[1])
+        for position, member in enumerate(order[:n_draws]):
+            turns = slice(position, None, len(order))
+            own = len(range(position, n_draws, len(order)))
+            result = self.members[member].run(x, mask, n_draws=own, first_row=first_row, seed=seed + member)
+            centre = result.imputed.unsqueeze(1)  # the value itself where a cell is observed
+            factor = 1.0 if self._spread is None else self._spread
+            draws[:, turns] = torch.where(result.draws == centre, centre, centre + factor * (result.draws - centre))
+        return draws
 
 
 def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from vsae_fast.calibration import spread_factors
 from vsae_fast.caller_warning import warn_caller
 from vsae_fast.ensemble import EnsembleImputer, train_models
 from vsae_fast.imputation import CHUNK_ROWS, RowImputer, check_fills
@@ -49,16 +50,17 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     schema : dict of column name or position to kind, optional
         Overrides the detected kinds: ``"numerical"``, ``"integer"``, ``"boolean"`` or ``"categorical"``.
     n_samples : int, optional
-        Importance samples per row; the preset's (200 for auto, 1000 for paper) where it is left out.
+        Importance samples per row; at most 1000 where it is left out.
     sampler : {"sobol", "antithetic", "iid"}, optional
         Where the samples' noise comes from: scrambled Sobol points (auto's), whose error is a fifth of that of
         independent samples (paper's), or pairs of opposite samples.
     n_fills : int
         Noise fills of a row's holes (of networks that have them, as the paper's); each is a proposal of its own and
         takes an equal share of the samples.
-    tolerance : float
-        A row stops sampling once the standard error of its imputed values is this small, in standard deviations of
-        the column (probability for levels); 0 takes all samples.
+    tolerance : float, optional
+        A row stops sampling once the standard error of each of its imputed values is below this share of the value's
+        predicted spread (the column's learned standard deviation; 1 for a probability); 0 takes all samples. Where it
+        is left out, ``n_samples`` fixes the number of samples if it is given; otherwise auto stops at 0.05.
     n_models : int, optional
         Networks for each candidate weight decay (three in auto, one in paper), each from its own seed; imputations of
         those that validation does not rule out are averaged. The preset's (3 for auto, 1 for paper) where it is left
@@ -112,7 +114,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         n_samples: int | None = None,
         sampler: str | None = None,
         n_fills: int = 1,
-        tolerance: float = 0.0,
+        tolerance: float | None = None,
         n_models: int | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
@@ -189,6 +191,45 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.fit(X, y, mask=mask)
         return self.transform(X, mask=mask)
 
+    def sample(self, X: Any, n_imputations: int = 50, mask: Any = None, *, random_state: Any = None) -> list[Any]:
+        """Draw several completions of a table, for estimates that must know how uncertain its holes are.
+
+        :meth:`transform` gives expected values, whose spread is too small; draws have that of the data.
+
+        Parameters
+        ----------
+        X : table, shape (N, columns)
+            Same columns as at fit.
+        n_imputations : int
+        mask : array or frame of bool or 0/1, shape (N, columns), optional
+            1 = observed.
+        random_state : int, RandomState or None
+            Of the draws; a row's draws depend on it, on the row's position and on the row alone.
+
+        Returns
+        -------
+        list of tables of the type of X
+            Cell by cell a draw from the distribution of the hidden value given what is observed.
+        """
+        if isinstance(n_imputations, bool) or not isinstance(n_imputations, (int, np.integer)) or n_imputations < 1:
+            raise ValueError(f"n_imputations must be an integer of at least 1, got {n_imputations!r}")
+        table, observed = self._read_known(X, mask)
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        imputer = self._imputer() if self.models_ else None
+        writers = [table.writer() for _ in range(n_imputations)]
+        chunk = max(CHUNK_ROWS // n_imputations, 1)
+        for start in range(0, table.shape[0], chunk):
+            rows = slice(start, start + chunk)
+            columns = table.rows(start, start + chunk).columns()
+            missing = ~observed[rows]
+            drawn = torch.empty(len(missing), n_imputations, 0)
+            if imputer is not None:
+                x, m, _ = encode(self.schema_, columns, observed[rows])
+                drawn = imputer.draw(torch.from_numpy(x), torch.from_numpy(m), n_imputations, start, seed)
+            for draw, writer in enumerate(writers):
+                writer.write(start, missing, decode(self.schema_, columns, missing, drawn[:, draw].numpy()))
+        return [writer.result() for writer in writers]
+
     def score_samples(self, X: Any, mask: Any = None) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Log-evidence log p(x_o, m) of each row in nats, by importance sampling.
 
@@ -198,7 +239,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         evidence = np.zeros(table.shape[0])
         if not self.models_:
             return evidence
-        imputer = self._imputer(visible_weight=1.0)
+        imputer = self._imputer(visible_weight=1.0, tolerance=0.0)
         for start in range(0, table.shape[0], CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             x, m, _ = encode(self.schema_, table.rows(start, start + CHUNK_ROWS).columns(), observed[rows])
@@ -269,6 +310,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             self.default_n_samples_: int = preset.n_samples
             self.visible_weight_: float = preset.visible_weight
             self.default_sampler_: str = preset.sampler
+            self.default_tolerance_: float = preset.tolerance
         # Nothing of a fitted imputer changes before this point: a failed fit leaves it as it was.
         validate_data(self, X, reset=True, skip_check_array=True)  # records names and number of columns
         self.schema_: Schema = schema
@@ -308,8 +350,12 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             result = append_indicator(result, names, ~observed[:, self._indicator_columns()])
         return result
 
-    def _imputer(self, visible_weight: float | None = None) -> EnsembleImputer:
+    def _imputer(self, visible_weight: float | None = None, tolerance: float | None = None) -> EnsembleImputer:
         device = self._check_parameters()
+        if tolerance is None:
+            tolerance = self.tolerance
+        if tolerance is None:
+            tolerance = self.default_tolerance_ if self.n_samples is None else 0.0
         return EnsembleImputer(
             [
                 RowImputer(
@@ -319,13 +365,20 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                     visible_weight=self.visible_weight_ if visible_weight is None else visible_weight,
                     sampler=self.sampler or self.default_sampler_,
                     n_fills=self.n_fills,
-                    tolerance=self.tolerance,
+                    tolerance=tolerance,
                     backend=self.backend,
                     n_threads=self._n_threads(),
                 )
                 for member, model in enumerate(self.models_)
-            ]
+            ],
+            self._draw_spread(),
         )
+
+    def _draw_spread(self) -> torch.Tensor:
+        layout = self.schema_.layout()
+        numerical = torch.tensor([kind == "numerical" for kind in layout.kinds])
+        known = [history.spread for history in self.history_ if history.spread is not None]
+        return spread_factors(known, numerical[layout.column_attribute(torch.device("cpu"))])
 
     def _n_threads(self) -> int:
         if self.n_jobs is None:
@@ -355,7 +408,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.sampler is not None:
             check_sampler(self.sampler)
         tolerance: Any = self.tolerance
-        if isinstance(tolerance, str) or tolerance is None or not 0 <= tolerance < math.inf:
+        if tolerance is not None and (isinstance(tolerance, str) or not 0 <= tolerance < math.inf):
             raise ValueError(f"tolerance must be a number of at least 0, got {self.tolerance!r}")
         for name, least in (("n_samples", 1), ("n_fills", 1), ("n_models", 1), ("epochs", 0), ("batch_size", 2)):
             value = getattr(self, name)

@@ -15,6 +15,7 @@ from safetensors.torch import save as to_bytes
 
 import vsae_fast
 from vsae_fast import noise
+from vsae_fast.calibration import SpreadMoments
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.table.schema import ColumnSchema, Schema
@@ -74,6 +75,7 @@ def save(imputer: VSAEImputer, path: _RuntimePath, *, overwrite: bool = False) -
         header["n_samples"] = imputer.default_n_samples_
         header["visible_weight"] = imputer.visible_weight_
         header["sampler"] = imputer.default_sampler_
+        header["tolerance"] = imputer.default_tolerance_
         state = {
             f"{member}.{name}": tensor.cpu().contiguous()
             for member, model in enumerate(imputer.models_)
@@ -149,7 +151,7 @@ def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, t
     imputer.n_features_in_ = int(header["n_features"])
     if header["feature_names"] is not None:
         imputer.feature_names_in_ = np.asarray(header["feature_names"], dtype=object)
-    imputer.history_ = [History(**history) for history in header["history"]]
+    imputer.history_ = [_history(history) for history in header["history"]]
     imputer.models_ = []
     if "network" in header:
         if header["noise"] != noise.SCHEME:
@@ -164,7 +166,13 @@ def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, t
         imputer.default_n_samples_ = int(header["n_samples"])
         imputer.visible_weight_ = float(header["visible_weight"])
         imputer.default_sampler_ = str(header.get("sampler", "iid"))  # files of before there was a choice
+        imputer.default_tolerance_ = float(header.get("tolerance", 0.0))
     return imputer
+
+
+def _history(plain: dict[str, Any]) -> History:
+    spread = plain.get("spread")
+    return History(**{**plain, "spread": None if spread is None else SpreadMoments(*spread)})
 
 
 def _plain(value: Any) -> Any:

@@ -47,7 +47,7 @@ class RowImputer:
         Noise fills of a row's holes; each gives a proposal of its own and an equal share of the samples, whose number
         is rounded up to a multiple.
     tolerance : float
-        Standard error of the imputed values at which a row stops sampling; 0 never stops.
+        Share of a value's predicted spread at which its standard error lets the row stop sampling; 0 never stops.
     backend : {"auto", "cpu", "reference"}
     n_threads : int, optional
     """
@@ -80,7 +80,15 @@ class RowImputer:
         self._n_threads = n_threads
 
     @torch.no_grad()
-    def run(self, x: torch.Tensor, mask: torch.Tensor) -> Imputation:
+    def run(
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor,
+        *,
+        n_draws: int = 0,
+        first_row: int = 0,
+        seed: int = 0,
+    ) -> Imputation:
         """Impute rows.
 
         Parameters
@@ -88,6 +96,12 @@ class RowImputer:
         x : torch.Tensor of float32, shape (N, D)
         mask : torch.Tensor of float32, shape (N, M)
             1 = observed.
+        n_draws : int
+            Rows to draw from p(x_u | x_o, m), by sampling-importance-resampling.
+        first_row : int
+            Number of the first row; a row's draws depend on its number, ``seed`` and the row alone.
+        seed : int
+            Of the draws.
 
         Returns
         -------
@@ -95,10 +109,12 @@ class RowImputer:
             On the CPU.
         """
         starts = range(0, max(len(x), 1), CHUNK_ROWS)
-        parts = [self._chunk(x[i : i + CHUNK_ROWS], mask[i : i + CHUNK_ROWS]) for i in starts]
+        parts = [
+            self._chunk(x[i : i + CHUNK_ROWS], mask[i : i + CHUNK_ROWS], n_draws, first_row + i, seed) for i in starts
+        ]
         return Imputation(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
-    def _chunk(self, x: torch.Tensor, mask: torch.Tensor) -> Imputation:
+    def _chunk(self, x: torch.Tensor, mask: torch.Tensor, n_draws: int, first_row: int, seed: int) -> Imputation:
         x, mask = x.to(self._device), mask.to(self._device)
         proposals = [self._encoder.encode(x.double(), mask.double(), fill) for fill in self._fills]
         contexts = [self._encoder.decoders.fold_context(proposal.hidden) for proposal in proposals]
@@ -112,6 +128,9 @@ class RowImputer:
             context=None if contexts[0] is None else torch.stack([c.float() for c in contexts if c is not None], 1),
             visible_weight=self._visible_weight,
             tolerance=self._tolerance,
+            n_draws=n_draws,
+            row_id=torch.arange(first_row, first_row + len(x), device=x.device) if n_draws else None,
+            seed=seed,
             n_threads=self._n_threads,
             backend=self._backend,
         )

@@ -38,7 +38,8 @@ def impute(
     preset : {"auto", "paper"}
         The recipe that measures best, or Gong et al. (2021) to the letter.
     n_samples : int, optional
-        Importance samples per row.
+        Importance samples per row; where it is left out, auto stops at a stated precision (see ``tolerance`` of
+        :class:`VSAEImputer`).
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState or None

@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 
+from vsae_fast.calibration import SpreadMoments, spread_moments
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.native_training import NativeTrainer, supports
 from vsae_fast.objective import HideAndScore, Objective, TwoPhase, evaluation_mode
@@ -76,6 +77,8 @@ class History:
         Epoch whose parameters were kept.
     imputation_error : float
         Of that epoch on hidden known cells of the validation rows (:func:`imputation_error`); nan without a split.
+    spread : SpreadMoments or None
+        Width of its draws on such cells (:func:`~vsae_fast.calibration.spread_moments`); None without a split.
     """
 
     epoch: list[int] = field(default_factory=list)
@@ -83,6 +86,7 @@ class History:
     score: list[float] = field(default_factory=list)
     best_epoch: int = -1
     imputation_error: float = math.nan
+    spread: SpreadMoments | None = None
 
     def still_rising(self) -> bool:
         """Whether the validation score was still improving when training ended."""
@@ -319,6 +323,7 @@ def train(
     if len(x_validation):
         weight = objective.visible_weight if isinstance(objective, HideAndScore) else 1.0
         history.imputation_error = imputation_error(model, x_validation, mask_validation, weight, validation_seed)
+        history.spread = spread_moments(model, x_validation, mask_validation, weight, validation_seed)
     logger.info("kept epoch %d of %d (validation score %.4f)", history.best_epoch + 1, plan.epochs, best_score)
     if history.still_rising():
         logger.warning("the validation bound was still rising after %d epochs; raise epochs", plan.epochs)

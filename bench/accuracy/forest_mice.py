@@ -25,9 +25,10 @@ class ForestMice:
         self.kernel.mice(N_ITERATIONS)
         return self._pooled(table)
 
-    def draw(self, table: pd.DataFrame) -> pd.DataFrame:
-        """One of the imputed tables."""
-        return self._restored(table, self.kernel.complete_data(0))
+    def sample(self, table: pd.DataFrame, n_imputations: int) -> list[pd.DataFrame]:
+        """The imputed tables, of which there are three at most."""
+        n = min(n_imputations, N_DATASETS)
+        return [self._restored(table, self.kernel.complete_data(dataset)) for dataset in range(n)]
 
     def _coded(self, table: pd.DataFrame) -> pd.DataFrame:
         coded = table.rename(columns={name: f"column {i}" for i, name in enumerate(table)}).reset_index(drop=True)

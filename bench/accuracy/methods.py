@@ -17,8 +17,8 @@ from bench.accuracy.linear import MeanAndMode, bayesian_ridge, nearest_neighbour
 class Method(Protocol):
     """An imputer of tables.
 
-    Those that can complete new rows have ``transform(table)``; those that can draw a completed training table instead
-    of the expected one have ``draw(table)``.
+    Those that can complete new rows have ``transform(table)``; those that can draw completed tables instead of the
+    expected one have ``sample(table, n_imputations)``.
     """
 
     def fit_transform(self, table: pd.DataFrame) -> pd.DataFrame:

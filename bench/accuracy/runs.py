@@ -14,13 +14,14 @@ import torch
 
 from bench import environment
 from bench.accuracy.methods import METHODS
-from bench.accuracy.scores import energy_distance, errors
+from bench.accuracy.scores import coverage, energy_distance, errors
 from bench.accuracy.sets import load, sample_rows
 from vsae_fast.missingness import ampute
 
-MECHANISMS, SHARES, SEEDS = ("MCAR", "MAR", "MNAR"), (0.3, 0.5), (0, 1, 2)
+MECHANISMS, SHARES, SEEDS = ("MCAR", "MAR", "MNAR"), (0.5, 0.3), (0, 1, 2)
 MOST_ROWS = 1500  # of a split run: chained forests on whole tables would take the budget alone
 TRAIN_SHARE = 0.7
+N_DRAWS = 50
 NEW_ROWS = 10_000  # of the timed transform in whole-table runs
 
 
@@ -50,15 +51,16 @@ class Run(NamedTuple):
 
 
 def split_runs(sets: tuple[str, ...], methods: tuple[str, ...], seeds: tuple[int, ...] = SEEDS) -> Iterator[Run]:
-    """Runs of the arena, one mask of everything before the next."""
-    for seed, name, mechanism, hidden, method in itertools.product(seeds, sets, MECHANISMS, SHARES, methods):
+    """Runs of the arena, one mask and mechanism of everything before the next."""
+    for seed, hidden, mechanism, name, method in itertools.product(seeds, SHARES, MECHANISMS, sets, methods):
         yield Run("split", name, mechanism, hidden, seed, method)
 
 
 def whole_runs(sets: tuple[str, ...], methods: tuple[str, ...], seeds: tuple[int, ...] = SEEDS) -> Iterator[Run]:
-    """Runs that the bars are held against."""
+    """Runs that the bars are held against; chained forests, there for their time, take the first mask alone."""
     for seed, name, method in itertools.product(seeds, sets, methods):
-        yield Run("whole", name, "MCAR", 0.5, seed, method)
+        if seed == seeds[0] or not method.startswith("chained"):
+            yield Run("whole", name, "MCAR", 0.5, seed, method)
 
 
 def execute(run: Run, folder: Path | None) -> dict[str, Any]:
@@ -81,8 +83,10 @@ def execute(run: Run, folder: Path | None) -> dict[str, Any]:
         seconds["fit_transform"] = time.perf_counter() - begin
         peak = _memory("VmHWM") - before
         scores = {"in-sample": errors(table.iloc[train], completed, mask[train])}
-        drawn = method.draw(incomplete.iloc[train]) if hasattr(method, "draw") else completed
-        scores["in-sample"]["energy"] = energy_distance(table.iloc[train], drawn)
+        draws = method.sample(incomplete.iloc[train], N_DRAWS) if hasattr(method, "sample") else [completed]
+        scores["in-sample"]["energy"] = energy_distance(table.iloc[train], draws[0])
+        if len(draws) == N_DRAWS:
+            scores["in-sample"]["coverage"] = coverage(table.iloc[train], draws, mask[train])
         if not hasattr(method, "transform"):
             pass
         elif run.protocol == "split":

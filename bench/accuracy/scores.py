@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
 
-from bench.accuracy.encoding import Array, Encoding
+from bench.accuracy.encoding import Array, Encoding, is_number
 from vsae_fast import metrics
 
 ENERGY_ROWS = 1000
@@ -27,6 +27,24 @@ def errors(truth: pd.DataFrame, completed: pd.DataFrame, mask: np.ndarray) -> di
     }
     scores["pfc"] = metrics.pfc(truth, completed, mask)
     return {name: None if np.isnan(score) else round(score, 5) for name, score in scores.items()}
+
+
+def coverage(truth: pd.DataFrame, draws: list[pd.DataFrame], mask: np.ndarray, level: float = 0.9) -> float | None:
+    """Share of the hidden numerical cells inside the central interval of their draws; None without such cells.
+
+    Quantiles at position ``(n + 1) q`` among ``n`` draws (Weibull's), whose interval covers ``level`` of further draws
+    from the same distribution; NumPy's default ones cover 86 % instead of 90 % with fifty draws.
+    """
+    inside = []
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    for j, name in enumerate(truth):
+        scored = ~mask[:, j] & truth[name].notna().to_numpy()
+        if is_number(truth[name]) and scored.any():
+            values = np.stack([table[name].to_numpy(float)[scored] for table in draws])
+            low, high = np.quantile(values, tails, axis=0, method="weibull")
+            true = truth[name].to_numpy(float)[scored]
+            inside.append((low <= true) & (true <= high))
+    return round(float(np.concatenate(inside).mean()), 4) if inside else None
 
 
 def energy_distance(truth: pd.DataFrame, drawn: pd.DataFrame) -> float:

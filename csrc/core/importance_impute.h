@@ -69,7 +69,7 @@ struct ImportanceImputeBatch {
     const float* x;           // [N, D], anything where unobserved
     const float* mask;        // [N, M], 1 = observed
     const float* context;     // [N, P, C] added to the first data layer's bias, or null
-    float tolerance;          // sampling stops below this standard error; 0: never
+    float tolerance;          // sampling stops below this relative standard error (sampling_error.h); 0: never
     int n_draws;              // J
     unsigned long long seed;  // of the draws
     const long long* row_id;  // [N], names each row's random numbers; null without draws

@@ -3,6 +3,8 @@
 // Samples come in segments b with weight w_b and weighted sum s_b of each unobserved output; with w = sum w_b and
 // y = sum s_b / w (the imputed value) the ratio estimator's variance is
 //   B / (B - 1) * sum_b (s_b - y w_b)^2 / w^2.
+// Errors count in units of what the model itself leaves open: the learned standard deviation of a numerical column, 1 for
+// a probability.
 #pragma once
 
 #include <cmath>
@@ -13,7 +15,7 @@
 namespace vsae {
 namespace VSAE_ISA {
 
-inline constexpr int kSegment = 96;        // samples of each proposal; whole blocks of every instruction set
+inline constexpr int kSegment = 48;        // samples of each proposal; whole blocks of every instruction set
 inline constexpr int kFewestSegments = 4;  // a standard error from fewer says little
 
 class SamplingError {
@@ -29,7 +31,7 @@ class SamplingError {
     }
 
     // `mean_hidden` is the unnormalised weighted sum of the last hidden vector so far, `classes(logit)` that of a
-    // category's probability; both, like `weight`, relative to exp(reference). Returns the largest standard error.
+    // category's probability; both, like `weight`, relative to exp(reference). Returns the largest relative error.
     template <class Classes>
     double end_segment(const ImputeRow& row, float reference, double weight, const double* hidden, Classes classes) {
         const double shift = std::exp(static_cast<double>(reference_) - reference);
@@ -55,7 +57,8 @@ class SamplingError {
                 scratch_.square[c] = shift * shift * scratch_.square[c] + sum * sum;
                 scratch_.cross[c] = shift * shift * scratch_.cross[c] + sum * own;
                 const double y = scratch_.total[c] / weight;
-                const double squares = scratch_.square[c] - 2 * y * scratch_.cross[c] + y * y * weight_square_;
+                double squares = scratch_.square[c] - 2 * y * scratch_.cross[c] + y * y * weight_square_;
+                if (row.numerical(a)) squares *= std::exp(-2.0 * model_.log_scale[c]);
                 worst = squares > worst ? squares : worst;
             }
         }

@@ -24,7 +24,7 @@ from vsae_fast.ops.layout import AttributeLayout, gather_group
 from vsae_fast.ops.philox import uniforms
 from vsae_fast.ops.registry import Addresses, Op, check_like
 
-SEGMENT = 96  # samples of a proposal between two looks at the standard error; kSegment in csrc/cpu/sampling_error.h
+SEGMENT = 48  # samples of a proposal between two looks at the standard error; kSegment in csrc/cpu/sampling_error.h
 FEWEST_SEGMENTS = 4
 # Hidden values that the reference holds at once: rows are cut to it, so that memory does not grow with N.
 REFERENCE_CHUNK = 1 << 22
@@ -86,10 +86,11 @@ def expected_value(output: torch.Tensor, layout: AttributeLayout) -> torch.Tenso
 
 
 def _samples_spent(
-    log_w: torch.Tensor, value: torch.Tensor, hole: torch.Tensor, n_proposals: int, tolerance: float
+    log_w: torch.Tensor, value: torch.Tensor, unit: torch.Tensor, n_proposals: int, tolerance: float
 ) -> torch.Tensor:
-    """Samples of each proposal after which every unobserved value's standard error is below ``tolerance``, shape (N,).
+    """Samples of each proposal after which every standard error is below ``tolerance`` times ``unit``, shape (N,).
 
+    ``unit`` (N, D) is infinite where nothing is unobserved.
     Batch means over segments of ``SEGMENT`` samples of each proposal; see csrc/cpu/sampling_error.h.
     """
     per_proposal = log_w.shape[0] // n_proposals
@@ -105,7 +106,7 @@ def _samples_spent(
         w, s = own[:b], total[:b]
         mean = s.sum(0) / w.sum(0).unsqueeze(-1)
         squares = ((s - mean * w.unsqueeze(-1)) ** 2).sum(0) * b / (b - 1)
-        error = torch.where(hole, squares.sqrt() / w.sum(0).unsqueeze(-1), 0.0).amax(-1)
+        error = (squares.sqrt() / w.sum(0).unsqueeze(-1) / unit).amax(-1)
         spent = torch.where(error <= tolerance, b * SEGMENT, spent)
     return spent
 
@@ -166,6 +167,9 @@ def _reference(
         mask_weight, mask_bias, mask_activation, data_weight, data_bias, data_activation, log_scale,
         attribute_start, attribute_kind, negative_slope,
     )  # fmt: skip
+    numerical = torch.tensor([kind == "numerical" for kind in decoders.layout.kinds], device=x.device)
+    numerical = numerical[decoders.layout.column_attribute(x.device)]
+    spread = torch.where(numerical, log_scale.exp(), 1.0)
     n_samples, n_proposals = noise.shape[0], mean.shape[1]
     per_proposal = n_samples // n_proposals
     half_square = 0.5 * (noise**2).sum(-1)  # [K]
@@ -186,7 +190,8 @@ def _reference(
         observed = decoders.layout.expand(mask[rows]) > 0
         spent = torch.full(log_w.shape[1:], n_samples, dtype=torch.int32, device=x.device)
         if tolerance > 0:
-            each = _samples_spent(log_w, value, ~observed, n_proposals, tolerance)
+            unit = torch.where(observed, math.inf, spread)
+            each = _samples_spent(log_w, value, unit, n_proposals, tolerance)
             position = torch.arange(n_samples, device=x.device).unsqueeze(-1) % per_proposal
             log_w = torch.where(position < each, log_w, -math.inf)
             spent = (each * n_proposals).to(torch.int32)
@@ -348,8 +353,8 @@ def importance_impute(
     visible_weight : float
         Exponent of p(x_o | z); 1 in the paper.
     tolerance : float
-        A row stops sampling once the standard error of each of its imputed values (encoded units: standard deviations
-        of the column, or probability) is at most this; 0 never stops.
+        A row stops sampling once the standard error of each of its imputed values is at most this share of what the
+        model leaves open anyway (the column's learned standard deviation; 1 for a probability); 0 never stops.
     n_draws : int
         Draws of x_u for each row.
     row_id : torch.Tensor of int64, shape (N,), optional

@@ -24,7 +24,7 @@ def decode(schema: Schema, columns: list[Column], missing: BoolArray, expected: 
         Of the table that is completed: their storage decides what a value looks like.
     missing : numpy.ndarray of bool, shape (N, columns)
     expected : numpy.ndarray of float32, shape (N, D)
-        Standardised means and class probabilities.
+        Standardised means and class probabilities; numbers are held inside the column's observed range.
 
     Returns
     -------
@@ -46,6 +46,8 @@ def decode(schema: Schema, columns: list[Column], missing: BoolArray, expected: 
         start += description.width
         if description.attribute_kind == "numerical":
             values = block[:, 0].astype(np.float64) * description.std + description.mean
+            if description.low is not None or description.high is not None:
+                values = np.clip(values, description.low, description.high)
         else:
             levels = np.empty(description.width, dtype=object)
             levels[:] = description.levels

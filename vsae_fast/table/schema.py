@@ -36,6 +36,8 @@ class ColumnSchema:
         Observed levels of categorical and boolean columns.
     mean, std : float
         Of the observed cells of numerical and integer columns.
+    low, high : float or None
+        Smallest and largest observed value of those columns; imputed values stay between them.
     fill : object
         Constant for columns that are not modelled.
     detected : bool
@@ -48,6 +50,8 @@ class ColumnSchema:
     levels: tuple[Any, ...] = ()
     mean: float = 0.0
     std: float = 1.0
+    low: float | None = None
+    high: float | None = None
     fill: Any = None
     detected: bool = True
 
@@ -167,7 +171,7 @@ def _detect(column: Column, observed: BoolArray, override: ColumnKind | None) ->
             return ColumnSchema(role="constant", fill=float(known[0]), **common)
         if override is None and kind == "integer" and _counts_rows(known):
             return ColumnSchema(role="identifier", fill=float(np.median(known)), **common)
-        return ColumnSchema(mean=mean, std=std, **common)
+        return ColumnSchema(mean=mean, std=std, low=float(known.min()), high=float(known.max()), **common)
     levels, counts = _count_levels(known)
     if column.whole:
         levels = tuple(int(level) for level in levels)
