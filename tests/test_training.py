@@ -11,7 +11,7 @@ from tests.random_models import CATEGORICAL, MIXED, NUMERICAL_12, random_rows
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import HideAndScore, TwoPhase
-from vsae_fast.presets import build_preset
+from vsae_fast.presets import EPOCH_RANGE, build_preset
 from vsae_fast.training import History, TrainingPlan, batches, imputation_error, one_cycle, split, train
 
 SMALL = NetworkConfig(collective_hidden=(8,), data_hidden=(8,), mask_hidden=(4,), numerical_hidden=(4,),
@@ -186,7 +186,7 @@ def test_auto_plan_has_a_floor_of_steps():
     for n_rows in (50, 300, 5000, 50_000):
         plan = build_preset("auto", MIXED, n_rows, 3 * n_rows).plan
         assert plan.epochs * n_rows / plan.batch_size >= 300
-        assert 12 <= plan.epochs <= 200
+        assert EPOCH_RANGE[0] <= plan.epochs <= EPOCH_RANGE[1]
     assert build_preset("auto", MIXED, 10**6, 10**7).weight_decays == (0.01,)
     assert build_preset("auto", MIXED, 300, 2000).weight_decays == pytest.approx((9.0, 3.0, 0.9))
 
