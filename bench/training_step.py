@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from vsae_fast.training import TorchTrainer
 
 N_ATTRIBUTES = 12
 LAYOUT = AttributeLayout(("numerical",) * N_ATTRIBUTES, (1,) * N_ATTRIBUTES)
-WIDE = build_preset("auto", LAYOUT, 5000, 30_000).network
+WIDE = replace(build_preset("auto", LAYOUT, 5000, 30_000).network, data_hidden=(128, 128))
 CASES: dict[str, dict[str, Any]] = {
     "phase 1, batch 64": {
         "network": NetworkConfig(), "objective": TwoPhase(), "epoch": 0, "batch": 64,

@@ -16,7 +16,7 @@ FLOORS = [
     ["ops"],
     ["caller_warning", "noise", "metrics", "missingness", "table"],
     ["models"],
-    ["objective"],
+    ["calibration", "objective"],
     ["native_training"],
     ["training"],
     ["presets"],

@@ -188,7 +188,7 @@ def test_auto_plan_has_a_floor_of_steps():
         assert plan.epochs * n_rows / plan.batch_size >= 300
         assert EPOCH_RANGE[0] <= plan.epochs <= EPOCH_RANGE[1]
     assert build_preset("auto", MIXED, 10**6, 10**7).weight_decays == (0.01,)
-    assert build_preset("auto", MIXED, 300, 2000).weight_decays == pytest.approx((9.0, 3.0, 0.9))
+    assert build_preset("auto", MIXED, 300, 2000).weight_decays == pytest.approx((9.0, 3.0, 0.9, 0.3))
 
 
 def test_imputation_error_sees_what_the_model_knows():

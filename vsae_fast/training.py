@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import threading
@@ -313,7 +312,7 @@ def train(
             best_score, history.best_epoch = score, epoch
             if not math.isnan(score):
                 trainer.write_back()
-                best_state = copy.deepcopy(model.state_dict())
+                best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         if progress is not None:
             progress(epoch, mean_loss, score)
     trainer.write_back()
