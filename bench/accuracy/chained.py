@@ -14,14 +14,15 @@ FORESTS = {
     "random forest": (RandomForestRegressor, RandomForestClassifier),
     "extra trees": (ExtraTreesRegressor, ExtraTreesClassifier),
 }
+LEAF = 5
 
 
 class ChainedTrees:
     """Each column is predicted from all others by a forest, round after round, until imputations stop settling.
 
-    Regressors for numbers and classifiers for levels, 100 trees and scikit-learn's defaults otherwise, at most ten
-    rounds, fewest missing cells first; the round before the difference grew is kept. New rows pass through the forests
-    of every kept round.
+    Regressors for numbers and classifiers for levels, with missForest's settings: 100 trees, the square root of the
+    columns at a split, leaves of five numbers or of one level, at most ten rounds, fewest missing cells first; the
+    round before the difference grew is kept. New rows pass through the forests of every kept round.
     """
 
     def __init__(self, kind: str, n_trees: int = 100, max_rounds: int = 10, seed: int = 0) -> None:
@@ -43,7 +44,11 @@ class ChainedTrees:
                 target = table[name].to_numpy()[~missing]
                 number = name in self.encoding.numbers
                 forest = FORESTS[self.kind][0 if number else 1](
-                    n_estimators=self.n_trees, n_jobs=-1, random_state=self.seed
+                    n_estimators=self.n_trees,
+                    max_features="sqrt",
+                    min_samples_leaf=LEAF if number else 1,
+                    n_jobs=-1,
+                    random_state=self.seed,
                 )
                 forests[name] = forest.fit(inputs[~missing], target.astype(float if number else str))
                 if missing.any():
