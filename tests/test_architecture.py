@@ -14,7 +14,7 @@ PACKAGE = ROOT / "vsae_fast"
 FLOORS = [
     ["_native", "kernels"],
     ["ops"],
-    ["caller_warning", "noise", "metrics", "missingness", "table"],
+    ["caller_warning", "noise", "metrics", "missingness", "multiple", "pooling", "table"],
     ["models"],
     ["calibration", "objective"],
     ["native_training"],

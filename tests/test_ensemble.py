@@ -85,12 +85,11 @@ def test_average_and_mixture():
 def test_a_draw_comes_from_one_member_and_members_take_turns():
     members = EnsembleImputer([Fixed(1.0), Fixed(2.0), Fixed(6.0)])
     x = torch.zeros(4, 2)
-    draws = members.draw(x, x, 8, 0, 5)
-    assert draws.shape == (4, 8, 2)
-    assert (draws == draws[:1, :, :1]).all()
-    values = draws[0, :, 0].tolist()
-    assert sorted(values[:3]) == sorted(values[3:6]) == [1.0, 2.0, 6.0]
-    assert len({members.draw(x, x, 1, 0, seed)[0, 0, 0].item() for seed in range(30)}) == 3
+    draws = [members.draw(x, x, number, 0, 5) for number in range(6)]
+    assert all(draw.shape == (4, 2) and (draw == draw[0, 0]).all() for draw in draws)
+    values = [draw[0, 0].item() for draw in draws]
+    assert sorted(values[:3]) == sorted(values[3:]) == [1.0, 2.0, 6.0]
+    assert len({members.draw(x, x, 0, 0, seed)[0, 0].item() for seed in range(30)}) == 3
 
 
 def test_more_members_are_better():

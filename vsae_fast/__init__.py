@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vsae_fast.models.vsae import VSAE as VSAE
     from vsae_fast.one_call import describe_schema as describe_schema
     from vsae_fast.one_call import impute as impute
+    from vsae_fast.pooling import pool as pool
 
 __version__ = "0.1.0"
 
@@ -26,10 +27,11 @@ _HOMES = {
     "VSAEImputer": "vsae_fast.estimator",
     "describe_schema": "vsae_fast.one_call",
     "impute": "vsae_fast.one_call",
+    "pool": "vsae_fast.pooling",
 }
 _MODULES = ("metrics", "missingness")
 
-__all__ = ["impute", "describe_schema", "VSAEImputer", "VSAE", "metrics", "missingness", "__version__"]
+__all__ = ["impute", "describe_schema", "pool", "VSAEImputer", "VSAE", "metrics", "missingness", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

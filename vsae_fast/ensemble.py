@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
@@ -180,8 +181,8 @@ class EnsembleImputer:
             results[0].draws,
         )
 
-    def draw(self, x: torch.Tensor, mask: torch.Tensor, n_draws: int, first_row: int, seed: int) -> torch.Tensor:
-        """Draw completed rows, shape (N, n_draws, D).
+    def draw(self, x: torch.Tensor, mask: torch.Tensor, number: int, first_row: int, seed: int) -> torch.Tensor:
+        """Draw completed rows, shape (N, D).
 
         A draw comes from one member for all rows, as a draw of the parameters would: the members' differences are part
         of what is not known. Members take turns in an order that ``seed`` decides.
@@ -191,20 +192,21 @@ class EnsembleImputer:
         x : torch.Tensor of float32, shape (N, D)
         mask : torch.Tensor of float32, shape (N, M)
             1 = observed.
-        n_draws : int
+        number : int
+            Of the draw.
         first_row, seed : int
             See :meth:`vsae_fast.imputation.RowImputer.run`.
         """
         order = torch.randperm(len(self.members), generator=torch.Generator().manual_seed(seed)).tolist()
-        draws = x.new_empty(len(x), n_draws, x.shape[1])
-        for position, member in enumerate(order[:n_draws]):
-            turns = slice(position, None, len(order))
-            own = len(range(position, n_draws, len(order)))
-            result = self.members[member].run(x, mask, n_draws=own, first_row=first_row, seed=seed + member)
-            centre = result.imputed.unsqueeze(1)  # the value itself where a cell is observed
-            factor = 1.0 if self._spread is None else self._spread
-            draws[:, turns] = torch.where(result.draws == centre, centre, centre + factor * (result.draws - centre))
-        return draws
+        own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+        member = self.members[order[number % len(order)]]
+        result = member.run(x, mask, n_draws=1, first_row=first_row, seed=own_seed)
+        centre: torch.Tensor = result.imputed
+        drawn: torch.Tensor = result.draws.squeeze(1)
+        if self._spread is None:
+            return drawn
+        # Observed cells are equal in both and stay untouched by rounding.
+        return torch.where(drawn == centre, centre, centre + self._spread * (drawn - centre))
 
 
 def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:

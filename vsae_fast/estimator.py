@@ -21,6 +21,7 @@ from vsae_fast.caller_warning import warn_caller
 from vsae_fast.ensemble import EnsembleImputer, train_models
 from vsae_fast.imputation import CHUNK_ROWS, RowImputer, check_fills
 from vsae_fast.models.vsae import VSAE
+from vsae_fast.multiple import MultipleImputation, check_n_imputations
 from vsae_fast.noise import check_sampler
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.registry import check_backend
@@ -191,7 +192,9 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.fit(X, y, mask=mask)
         return self.transform(X, mask=mask)
 
-    def sample(self, X: Any, n_imputations: int = 50, mask: Any = None, *, random_state: Any = None) -> list[Any]:
+    def sample(
+        self, X: Any, n_imputations: int = 50, mask: Any = None, *, random_state: Any = None
+    ) -> MultipleImputation:
         """Draw several completions of a table, for estimates that must know how uncertain its holes are.
 
         :meth:`transform` gives expected values, whose spread is too small; draws have that of the data.
@@ -199,7 +202,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : table, shape (N, columns)
-            Same columns as at fit.
+            Same columns as at fit; kept by reference and drawn from later, so do not change it.
         n_imputations : int
         mask : array or frame of bool or 0/1, shape (N, columns), optional
             1 = observed.
@@ -208,27 +211,30 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Returns
         -------
-        list of tables of the type of X
-            Cell by cell a draw from the distribution of the hidden value given what is observed.
+        MultipleImputation
+            Sequence of tables of the type of X, each cell a draw from the distribution of the hidden value given what
+            is observed; drawn when they are asked for. Pool what is estimated from them with :func:`vsae_fast.pool`.
         """
-        if isinstance(n_imputations, bool) or not isinstance(n_imputations, (int, np.integer)) or n_imputations < 1:
-            raise ValueError(f"n_imputations must be an integer of at least 1, got {n_imputations!r}")
+        check_n_imputations(n_imputations)
         table, observed = self._read_known(X, mask)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         imputer = self._imputer() if self.models_ else None
-        writers = [table.writer() for _ in range(n_imputations)]
-        chunk = max(CHUNK_ROWS // n_imputations, 1)
-        for start in range(0, table.shape[0], chunk):
-            rows = slice(start, start + chunk)
-            columns = table.rows(start, start + chunk).columns()
-            missing = ~observed[rows]
-            drawn = torch.empty(len(missing), n_imputations, 0)
-            if imputer is not None:
-                x, m, _ = encode(self.schema_, columns, observed[rows])
-                drawn = imputer.draw(torch.from_numpy(x), torch.from_numpy(m), n_imputations, start, seed)
-            for draw, writer in enumerate(writers):
-                writer.write(start, missing, decode(self.schema_, columns, missing, drawn[:, draw].numpy()))
-        return [writer.result() for writer in writers]
+        schema = self.schema_
+
+        def draw(number: int) -> Any:
+            writer = table.writer()
+            for start in range(0, table.shape[0], CHUNK_ROWS):
+                rows = slice(start, start + CHUNK_ROWS)
+                columns = table.rows(start, start + CHUNK_ROWS).columns()
+                missing = ~observed[rows]
+                drawn = np.empty((len(missing), 0), dtype=np.float32)
+                if imputer is not None:
+                    x, m, _ = encode(schema, columns, observed[rows])
+                    drawn = imputer.draw(torch.from_numpy(x), torch.from_numpy(m), number, start, seed).numpy()
+                writer.write(start, missing, decode(schema, columns, missing, drawn))
+            return writer.result()
+
+        return MultipleImputation(draw, ~observed, int(n_imputations))
 
     def score_samples(self, X: Any, mask: Any = None) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Log-evidence log p(x_o, m) of each row in nats, by importance sampling.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vsae_fast.estimator import VSAEImputer
+from vsae_fast.multiple import check_n_imputations
 from vsae_fast.table.containers import read_table
 from vsae_fast.table.mask import observed_cells
 from vsae_fast.table.schema import Schema, detect_schema
@@ -18,6 +19,7 @@ def impute(
     schema: Mapping[Any, str] | None = None,
     preset: str = "auto",
     n_samples: int | None = None,
+    n_imputations: int = 1,
     device: str = "auto",
     random_state: Any = None,
     verbose: int = 0,
@@ -40,6 +42,8 @@ def impute(
     n_samples : int, optional
         Importance samples per row; where it is left out, auto stops at a stated precision (see ``tolerance`` of
         :class:`VSAEImputer`).
+    n_imputations : int
+        More than 1: draw as many completions (:meth:`VSAEImputer.sample`) instead of the expected one.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState or None
@@ -50,8 +54,9 @@ def impute(
 
     Returns
     -------
-    table of the type of X
-        Observed cells bit-identical, no missing value left; index, names, order, dtypes and levels kept.
+    table of the type of X, or MultipleImputation
+        Observed cells bit-identical, no missing value left; index, names, order, dtypes and levels kept. With
+        ``n_imputations`` above 1, a sequence of such tables.
 
     Raises
     ------
@@ -75,7 +80,10 @@ def impute(
         verbose=verbose,
         **params,
     )
-    return imputer.fit_transform(X, mask=mask)
+    check_n_imputations(n_imputations)
+    if n_imputations == 1:
+        return imputer.fit_transform(X, mask=mask)
+    return imputer.fit(X, mask=mask).sample(X, int(n_imputations), mask, random_state=random_state)
 
 
 def describe_schema(X: Any, mask: Any = None, *, schema: Mapping[Any, str] | None = None) -> Schema:

@@ -127,5 +127,9 @@ def auto(n_rows: int, n_observed: int) -> Preset:
         visible_weight=objective.visible_weight,
         sampler="sobol",
         n_models=3,
-        weight_decays=tuple(factor * weight_decay for factor in (DECAY_FACTORS if weight_decay > low else (1.0,))),
+        weight_decays=tuple(
+            factor * weight_decay
+            for factor in DECAY_FACTORS
+            if factor == 1 or (weight_decay > low <= factor * weight_decay)
+        ),
     )
