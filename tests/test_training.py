@@ -188,6 +188,7 @@ def test_auto_plan_has_a_floor_of_steps():
         assert plan.epochs * n_rows / plan.batch_size >= 300
         assert EPOCH_RANGE[0] <= plan.epochs <= EPOCH_RANGE[1]
     assert build_preset("auto", MIXED, 10**6, 10**7).weight_decays == (0.01,)
+    assert [build_preset("auto", MIXED, 8000, n).n_models for n in (49_999, 50_000)] == [3, 2]
     assert build_preset("auto", MIXED, 8000, 75_000).weight_decays == pytest.approx((0.3, 0.1, 0.03, 0.01))
     assert build_preset("auto", MIXED, 8000, 80_000).weight_decays == pytest.approx((0.28125, 0.09375, 0.028125))
     assert build_preset("auto", MIXED, 300, 2000).weight_decays == pytest.approx((9.0, 3.0, 0.9, 0.3))

@@ -63,9 +63,9 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         predicted spread (the column's learned standard deviation; 1 for a probability); 0 takes all samples. Where it
         is left out, ``n_samples`` fixes the number of samples if it is given; otherwise auto stops at 0.05.
     n_models : int, optional
-        Networks for each candidate weight decay (three in auto, one in paper), each from its own seed; imputations of
-        those that validation does not rule out are averaged. The preset's (3 for auto, 1 for paper) where it is left
-        out; 1 is three times as fast and a little less accurate.
+        Networks for each candidate weight decay, each from its own seed; imputations of those that validation does not
+        rule out are averaged. The preset's (3 for auto, 2 on tables of 50,000 observed cells or more; 1 for paper)
+        where it is left out; 1 is up to three times as fast and a little less accurate.
     epochs, batch_size, learning_rate : optional
         Override the preset's training plan. Training reports on the logger ``vsae_fast`` when it ended too early.
     device : str
