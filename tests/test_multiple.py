@@ -5,7 +5,6 @@ import pandas as pd
 import polars as pl
 import pytest
 
-import vsae_fast
 from vsae_fast import VSAEImputer, impute, pool
 
 QUICK = {"epochs": 3, "n_models": 1, "random_state": 0}
@@ -48,7 +47,7 @@ def test_impute_equals_fit_and_sample(draws, incomplete):
 def test_moments_and_quantiles(draws, incomplete):
     numbers = np.stack([table[["a", "b"]].to_numpy() for table in draws])
     np.testing.assert_allclose(draws.mean()[:, :2], numbers.mean(0))
-    np.testing.assert_allclose(draws.std()[:, :2], numbers.std(0, ddof=1))
+    np.testing.assert_allclose(draws.std()[:, :2], numbers.std(0, ddof=1), atol=1e-12)
     np.testing.assert_allclose(draws.quantile(0.5)[:, :2], np.median(numbers, axis=0))
     assert np.isnan(draws.mean()[:, 2]).all()
     observed = incomplete[["a", "b"]].notna().to_numpy()
@@ -148,27 +147,3 @@ def test_nothing_missing_and_everything_missing():
 def test_bad_input_of_pool(arguments, message):
     with pytest.raises(ValueError, match=message):
         pool(*arguments)
-
-
-@pytest.mark.slow
-def test_pooled_intervals_cover_known_coefficients():
-    """Regression with a third of the cells missing at random: 95 % intervals against the true coefficients."""
-    inside = []
-    for replicate in range(20):
-        rng = np.random.default_rng(replicate)
-        n, truth = 300, np.array([1.0, -0.5])
-        X = rng.normal(size=(n, 2)) @ np.array([[1.0, 0.5], [0.0, 0.8]])
-        table = np.column_stack([X, X @ truth + rng.normal(size=n)])
-        incomplete = np.where(rng.random(table.shape) < 0.2, np.nan, table)
-        completions = vsae_fast.impute(incomplete, n_imputations=10, n_models=1, epochs=60, random_state=replicate)
-        estimates, covariances = [], []
-        for completed in completions:
-            design = np.column_stack([np.ones(n), completed[:, :2]])
-            inverse = np.linalg.inv(design.T @ design)
-            beta = inverse @ design.T @ completed[:, 2]
-            residual = completed[:, 2] - design @ beta
-            estimates.append(beta[1:])
-            covariances.append((inverse * residual.var() * n / (n - 3))[1:, 1:])
-        low, high = pool(estimates, covariances, dfcom=n - 3).interval(0.95)
-        inside.append((low <= truth) & (truth <= high))
-    assert np.mean(inside) >= 0.85, np.mean(inside, axis=0)
