@@ -100,6 +100,28 @@ def test_hidden_truth_is_never_read(name, truth, monkeypatch):
         assert (a == b).all()
 
 
+def test_a_failing_opponent_is_recorded_and_ours_raises(truth, monkeypatch, tmp_path):
+    class Failing:
+        def fit_transform(self, table):
+            raise ArithmeticError("no")
+
+    monkeypatch.setattr(runs, "load", lambda *_: truth)
+    for name in ("GAIN", "vsae_fast auto"):
+        monkeypatch.setitem(METHODS, name, Failing)
+    result = runs.execute(runs.Run("split", "wine", "MCAR", 0.4, 3, "GAIN"), None)
+    assert result["error"] == "ArithmeticError: no"
+    assert result["scores"] == {}
+    with pytest.raises(ArithmeticError):
+        runs.execute(runs.Run("split", "wine", "MCAR", 0.4, 3, "vsae_fast auto"), None)
+    path = tmp_path / "lines.jsonl"
+    lines = [line("p", m, e) for m, e in (("x", 0.1), ("vsae_fast auto", 0.2), ("GAIN", 0.3))]
+    lines[2].update(scores={}, error="ArithmeticError: no")
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in lines))
+    text = quality(path, tmp_path, write_picture=False)
+    assert "GAIN failed on 1 masks (first on p: ArithmeticError: no)" in text
+    assert set(compare(lines).ranks) == {"x", "vsae_fast auto"}
+
+
 def test_energy_distance_is_small_for_one_distribution_and_large_for_two():
     rng = np.random.default_rng(0)
     a, b = (pd.DataFrame({"x": rng.normal(size=900), "y": rng.choice(["u", "v"], 900)}) for _ in range(2))

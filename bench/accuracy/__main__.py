@@ -73,10 +73,12 @@ def main() -> None:
             print("time is up; the same command goes on")
             return
         result = runs.execute(run, arguments.data)
-        own = result["scores"]["in-sample"]
+        own = result["scores"].get("in-sample")
+        told = result["error"]
+        if own:
+            told = f"NRMSE {own['nrmse_std']}  PFC {own['pfc']}  {result['seconds']['fit_transform']:.1f} s"
         print(
-            f"{run.protocol} {run.set} {run.mechanism} {run.hidden:.0%} seed {run.seed}  {run.method}: "
-            f"NRMSE {own['nrmse_std']}  PFC {own['pfc']}  {result['seconds']['fit_transform']:.1f} s",
+            f"{run.protocol} {run.set} {run.mechanism} {run.hidden:.0%} seed {run.seed}  {run.method}: {told}",
             flush=True,
         )
         with arguments.output.open("a") as file:

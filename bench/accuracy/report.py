@@ -58,6 +58,18 @@ def bars(lines: list[Line]) -> str:
     return table(("set", "error", "auto", "bar", "aim", "", TREES, "mean / mode", "masks"), rows)
 
 
+def failures(lines: list[Line]) -> str:
+    """Methods that failed somewhere, and so have no rank."""
+    failed = [line for line in lines if line.get("error")]
+    first = {line["method"]: line for line in reversed(failed)}
+    told = [
+        f"{method} failed on {sum(line['method'] == method for line in failed)} masks "
+        f"(first on {line['set']}: {line['error']})"
+        for method, line in first.items()
+    ]
+    return f"Without a rank, because they did not complete every table: {'; '.join(told)}." if told else ""
+
+
 def times(lines: list[Line]) -> str:
     """Seconds of whole tables, ours and chained trees'."""
     groups = _groups(lines, "whole", "set", "method")
@@ -176,6 +188,7 @@ def quality(path: Path, docs: Path, write_picture: bool) -> str:
             "the rows; errors of those rows (in-sample) and of the others (held-out).",
             f"![Mean ranks of the methods]({PICTURE})",
             ranks(lines),
+            *filter(None, [failures(lines)]),
             "Errors in-sample, mean over the masks, mechanisms and rates; energy: distance between the rows as "
             "completed (drawn, where a method draws) and the true ones, 0 is best:",
             scores(lines),

@@ -75,32 +75,41 @@ def execute(run: Run, folder: Path | None) -> dict[str, Any]:
     train, test = slice(None, n_train), slice(n_train, None)
     method = METHODS[run.method]()
     before = _start_memory()
-    seconds = {}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Columns kept out of the model|levels not seen at fit")
-        begin = time.perf_counter()
-        completed = method.fit_transform(incomplete.iloc[train])
-        seconds["fit_transform"] = time.perf_counter() - begin
-        peak = _memory("VmHWM") - before
-        scores = {"in-sample": errors(table.iloc[train], completed, mask[train])}
-        draws = method.sample(incomplete.iloc[train], N_DRAWS) if hasattr(method, "sample") else [completed]
-        scores["in-sample"]["energy"] = energy_distance(table.iloc[train], draws[0])
-        if len(draws) == N_DRAWS:
-            scores["in-sample"]["coverage"] = coverage(table.iloc[train], draws, mask[train])
-        if not hasattr(method, "transform"):
-            pass
-        elif run.protocol == "split":
-            unseen = method.transform(incomplete.iloc[test])
-            scores["held-out"] = errors(table.iloc[test], unseen, mask[test])
-        else:
-            new = incomplete.iloc[np.arange(NEW_ROWS) % len(table)].reset_index(drop=True)
+    seconds: dict[str, float] = {}
+    scores: dict[str, dict[str, float | None]] = {}
+    error = None
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Columns kept out of the model|levels not seen at fit")
             begin = time.perf_counter()
-            method.transform(new)
-            seconds["transform of 10,000 rows"] = time.perf_counter() - begin
+            completed = method.fit_transform(incomplete.iloc[train])
+            seconds["fit_transform"] = time.perf_counter() - begin
+            peak = _memory("VmHWM") - before
+            scores["in-sample"] = errors(table.iloc[train], completed, mask[train])
+            draws = method.sample(incomplete.iloc[train], N_DRAWS) if hasattr(method, "sample") else [completed]
+            scores["in-sample"]["energy"] = energy_distance(table.iloc[train], draws[0])
+            if len(draws) == N_DRAWS:
+                scores["in-sample"]["coverage"] = coverage(table.iloc[train], draws, mask[train])
+            if not hasattr(method, "transform"):
+                pass
+            elif run.protocol == "split":
+                unseen = method.transform(incomplete.iloc[test])
+                scores["held-out"] = errors(table.iloc[test], unseen, mask[test])
+            else:
+                new = incomplete.iloc[np.arange(NEW_ROWS) % len(table)].reset_index(drop=True)
+                begin = time.perf_counter()
+                method.transform(new)
+                seconds["transform of 10,000 rows"] = time.perf_counter() - begin
+    except Exception as failure:
+        if run.method.startswith("vsae_fast"):
+            raise
+        error = f"{type(failure).__name__}: {failure}"
+        peak = _memory("VmHWM") - before
     return {
         **run._asdict(),
         "n_rows": n_train,
         "scores": scores,
+        "error": error,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "peak_mb": round(peak / 1e6, 1),
         "environment": environment.describe(torch.get_num_threads()),
