@@ -22,7 +22,7 @@ def draw(comparison: Comparison, path: Path) -> None:
         axes.axvspan(
             own, own + difference, color="tab:blue", alpha=0.12, lw=0, label=f"critical difference {difference:.2f}"
         )
-        axes.legend(loc="lower right", frameon=False)
+        axes.legend(loc="upper right", frameon=False)
     positions = range(len(names))
     axes.hlines(positions, 1, ranks, color="0.8", lw=1)
     axes.scatter(ranks, positions, c=["tab:blue" if name == OURS else "0.3" for name in names], zorder=3)
@@ -30,7 +30,7 @@ def draw(comparison: Comparison, path: Path) -> None:
         axes.annotate(f"{rank:.2f}", (rank, position), textcoords="offset points", xytext=(8, -3), fontsize=9)
     axes.set_yticks(positions, names)
     axes.invert_yaxis()
-    axes.set_xlim(1, len(names) + 0.3)
+    axes.set_xlim(1, len(names) + 0.6)
     axes.set_xlabel(f"mean rank over {comparison.n_sets} tables, {comparison.n_conditions} masks (1 is best)")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
