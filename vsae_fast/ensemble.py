@@ -77,7 +77,7 @@ def train_models(
         def progress(epoch: int, loss: float, score: float) -> None:
             del epoch
             bar.update()
-            bar.set_postfix(loss=f"{loss:.3f}", validation=f"{score:.3f}")
+            bar.set_postfix(loss=f"{loss:.3f}", validation=f"{score:.3f}", refresh=False)
 
         def run(job: int) -> History:
             plan, member = jobs[job]
