@@ -25,8 +25,9 @@ def read(path: Path) -> list[Line]:
 
 
 def _mean(lines: Iterable[Line], scoring: str, error: str) -> float | None:
-    found = [line["scores"][scoring][error] for line in lines if line["scores"].get(scoring)]
-    return None if not found or None in found else statistics.fmean(found)
+    found = [line["scores"].get(scoring, {}).get(error) for line in lines]
+    known = [value for value in found if value is not None]  # nothing of that kind was hidden, or the method failed
+    return statistics.fmean(known) if known else None
 
 
 def _figure(value: float | None, digits: int = 3) -> str:
@@ -149,17 +150,17 @@ def intervals(lines: list[Line]) -> str:
 
 
 def scores(lines: list[Line]) -> str:
-    """Errors of every method on every table, mean over mechanisms, rates and masks."""
-    groups = _groups(lines, "split", "set", "method")
-    names, methods = list(dict.fromkeys(s for s, _ in groups)), list(dict.fromkeys(m for _, m in groups))
+    """Errors of every method on every table, mean over the masks that all methods have been run on."""
+    conditions = _groups(lines, "split", "set", "mechanism", "hidden", "seed")
+    methods = list(dict.fromkeys(line["method"] for line in lines if line["protocol"] == "split"))
+    common = [line for group in conditions.values() if len(group) == len(methods) for line in group]
+    groups = _groups(common, "split", "set", "method")
     rows = []
-    for name in names:
-        for error, label in NAMES.items():
-            values = [_mean(groups.get((name, method), []), "in-sample", error) for method in methods]
+    for name in dict.fromkeys(name for name, _ in groups):
+        for error, label in {**NAMES, "energy": "energy"}.items():
+            values = [_mean(groups[name, method], "in-sample", error) for method in methods]
             if any(value is not None for value in values):
                 rows.append((name, label, *map(_figure, values)))
-        energy = [_mean(groups.get((name, method), []), "in-sample", "energy") for method in methods]
-        rows.append((name, "energy", *map(_figure, energy)))
     return table(("set", "error", *methods), rows)
 
 
@@ -189,8 +190,8 @@ def quality(path: Path, docs: Path, write_picture: bool) -> str:
             f"![Mean ranks of the methods]({PICTURE})",
             ranks(lines),
             *filter(None, [failures(lines)]),
-            "Errors in-sample, mean over the masks, mechanisms and rates; energy: distance between the rows as "
-            "completed (drawn, where a method draws) and the true ones, 0 is best:",
+            "Errors in-sample, mean over the masks that all methods have been run on; energy: distance between the "
+            "rows as completed (drawn, where a method draws) and the true ones, 0 is best:",
             scores(lines),
             "Share of the hidden numerical cells inside the central 90 % interval of 50 draws "
             "(`VSAEImputer.sample`), mean over the tables:",
