@@ -3,8 +3,8 @@
 // Samples come in segments b with weight w_b and weighted sum s_b of each unobserved output; with w = sum w_b and
 // y = sum s_b / w (the imputed value) the ratio estimator's variance is
 //   B / (B - 1) * sum_b (s_b - y w_b)^2 / w^2.
-// Errors count in units of what the model itself leaves open: the learned standard deviation of a numerical column, 1 for
-// a probability.
+// Errors count in units of what the model itself leaves open: the learned standard deviation of a numerical column, 1
+// for a probability.
 #pragma once
 
 #include <cmath>
