@@ -20,6 +20,7 @@ from bench.accuracy.scores import coverage, energy_distance, errors
 from bench.accuracy.sets import SETS, load, sample_rows
 from vsae_fast import VSAEImputer
 from vsae_fast.missingness import ampute
+from vsae_fast.multiple import MultipleImputation
 
 OPPONENTS = [name for name in DEFAULT if name not in ("mean / mode", "vsae_fast auto", "miceforest")]
 
@@ -134,9 +135,14 @@ def test_coverage_of_draws_from_the_truth():
     rng = np.random.default_rng(0)
     mask = rng.random((2000, 1)) < 0.3
     truth, *draws = (pd.DataFrame({"x": rng.normal(size=2000)}) for _ in range(51))
-    assert coverage(truth, draws, mask) == pytest.approx(0.9, abs=0.03)
-    assert coverage(truth, [0.5 * table for table in draws], mask) < 0.7
-    assert coverage(truth.astype(str), draws, mask) is None
+
+    def share(factor, true=truth):
+        drawn = MultipleImputation(lambda i: factor * draws[i], ~mask, len(draws))
+        return coverage(true, drawn.interval(0.9), mask)
+
+    assert share(1.0) == pytest.approx(0.9, abs=0.03)
+    assert share(0.5) < 0.7
+    assert share(1.0, truth.astype(str)) is None
 
 
 def line(name, method, error, seed=0, protocol="split"):
