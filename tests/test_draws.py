@@ -51,6 +51,7 @@ def test_same_state_same_draws_whatever_the_other_rows(table, imputer):
     for a, b in zip(whole, imputer.sample(incomplete[:50], 3, random_state=1), strict=True):
         pd.testing.assert_frame_equal(a[:50], b)
     assert not imputer.sample(incomplete, 1, random_state=2)[0].equals(whole[0])
+    pd.testing.assert_frame_equal(imputer.sample(incomplete, 1)[0], imputer.sample(incomplete, 1)[0])
 
 
 def test_intervals_cover_and_means_agree_with_transform(table, imputer):

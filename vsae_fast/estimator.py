@@ -207,7 +207,8 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         mask : array or frame of bool or 0/1, shape (N, columns), optional
             1 = observed.
         random_state : int, RandomState or None
-            Of the draws; a row's draws depend on it, on the row's position and on the row alone.
+            Of the draws, the fitted imputer's own where it is left out; a row's draws depend on it, on the row's
+            position and on the row alone.
 
         Returns
         -------
@@ -217,7 +218,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_n_imputations(n_imputations)
         table, observed = self._read_known(X, mask)
-        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        seed = self.seed_ if random_state is None else int(check_random_state(random_state).randint(2**31 - 1))
         imputer = self._imputer() if self.models_ else None
         schema = self.schema_
 

@@ -83,7 +83,7 @@ def impute(
     check_n_imputations(n_imputations)
     if n_imputations == 1:
         return imputer.fit_transform(X, mask=mask)
-    return imputer.fit(X, mask=mask).sample(X, int(n_imputations), mask, random_state=random_state)
+    return imputer.fit(X, mask=mask).sample(X, n_imputations, mask)
 
 
 def describe_schema(X: Any, mask: Any = None, *, schema: Mapping[Any, str] | None = None) -> Schema:
