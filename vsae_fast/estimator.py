@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -223,17 +223,11 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         schema = self.schema_
 
         def draw(number: int) -> Any:
-            writer = table.writer()
-            for start in range(0, table.shape[0], CHUNK_ROWS):
-                rows = slice(start, start + CHUNK_ROWS)
-                columns = table.rows(start, start + CHUNK_ROWS).columns()
-                missing = ~observed[rows]
-                drawn = np.empty((len(missing), 0), dtype=np.float32)
-                if imputer is not None:
-                    x, m, _ = encode(schema, columns, observed[rows])
-                    drawn = imputer.draw(torch.from_numpy(x), torch.from_numpy(m), number, start, seed).numpy()
-                writer.write(start, missing, decode(schema, columns, missing, drawn))
-            return writer.result()
+            def drawn(x: torch.Tensor, m: torch.Tensor, start: int) -> torch.Tensor:
+                assert imputer is not None
+                return imputer.draw(x, m, number, start, seed)
+
+            return _fill(schema, table, observed, drawn if imputer is not None else None)[0]
 
         return MultipleImputation(draw, ~observed, int(n_imputations))
 
@@ -334,24 +328,18 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return table, observed_cells(table, mask)
 
     def _complete(self, table: Table, observed: BoolArray) -> Any:
-        """Complete a table that has been checked, a chunk of rows at a time: memory beside the result stays small."""
+        """Complete a table that has been checked; warn of levels that were not there at fit."""
         imputer = self._imputer() if self.models_ else None
-        unseen: Counter[str] = Counter()
-        writer = table.writer()
-        for start in range(0, table.shape[0], CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            columns = table.rows(start, start + CHUNK_ROWS).columns()
-            expected = np.empty((len(observed[rows]), 0), dtype=np.float32)
-            if imputer is not None:
-                x, m, unknown = encode(self.schema_, columns, observed[rows])
-                unseen.update(unknown)
-                expected = _impute_rows(imputer, torch.from_numpy(x), torch.from_numpy(m)).numpy()
-            missing = ~observed[rows]
-            writer.write(start, missing, decode(self.schema_, columns, missing, expected))
+
+        def expected(x: torch.Tensor, m: torch.Tensor, start: int) -> torch.Tensor:
+            del start
+            assert imputer is not None
+            return _impute_rows(imputer, x, m)
+
+        result, unseen = _fill(self.schema_, table, observed, expected if imputer is not None else None)
         if unseen:
             counts = ", ".join(f"{name} ({count} cells)" for name, count in unseen.items())
             warn_caller(f"levels not seen at fit are treated as missing: {counts}")
-        result = writer.result()
         if self.add_indicator:
             names: list[Hashable] = [f"missingindicator_{table.names[j]}" for j in self._indicator_columns()]
             result = append_indicator(result, names, ~observed[:, self._indicator_columns()])
@@ -436,6 +424,30 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.categorical = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+Values = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]  # of encoded rows, masks and the first row's number
+
+
+def _fill(schema: Schema, table: Table, observed: BoolArray, values: Values | None) -> tuple[Any, Counter[str]]:
+    """Fill the holes of a checked table, a chunk of rows at a time: memory beside the result stays small.
+
+    ``values`` gives standardised values and probabilities (N, D), None where no column is modelled. Returns the
+    complete table and, by column, how many cells held a level that was not there at fit.
+    """
+    unseen: Counter[str] = Counter()
+    writer = table.writer()
+    for start in range(0, table.shape[0], CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        columns = table.rows(start, start + CHUNK_ROWS).columns()
+        missing = ~observed[rows]
+        filled = np.empty((len(missing), 0), dtype=np.float32)
+        if values is not None:
+            x, m, unknown = encode(schema, columns, observed[rows])
+            unseen.update(unknown)
+            filled = values(torch.from_numpy(x), torch.from_numpy(m), start).numpy()
+        writer.write(start, missing, decode(schema, columns, missing, filled))
+    return writer.result(), unseen
 
 
 def _impute_rows(imputer: EnsembleImputer, x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
