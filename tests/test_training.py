@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from tests.random_models import CATEGORICAL, MIXED, NUMERICAL_12, random_rows
+from vsae_fast.hidden_cells import imputation_error
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import HideAndScore, TwoPhase
 from vsae_fast.presets import EPOCH_RANGE, build_preset
-from vsae_fast.training import History, TrainingPlan, batches, imputation_error, one_cycle, split, train
+from vsae_fast.training import History, TrainingPlan, batches, one_cycle, split, train
 
 SMALL = NetworkConfig(collective_hidden=(8,), data_hidden=(8,), mask_hidden=(4,), numerical_hidden=(4,),
                       categorical_hidden=(4,))  # fmt: skip

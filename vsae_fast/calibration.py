@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import torch
 
+from vsae_fast.hidden_cells import impute_hidden_cells
 from vsae_fast.models.vsae import VSAE
-from vsae_fast.ops.draws import StreamDraws
 
-ROWS, PATTERNS, HIDDEN_SHARE, SAMPLES, DRAWS = 2000, 16, 0.1, 200, 8
+HIDDEN_SHARE, SAMPLES, DRAWS = 0.1, 200, 8
 LARGEST = 3.0  # an outlier counts as one of three standard deviations: it shall not decide a column's factor
 PRIOR_CELLS = 10.0  # that agree with the model's own spread: a few cells change little
 RANGE = (0.3, 2.0)
@@ -54,18 +54,13 @@ def spread_moments(model: VSAE, x: torch.Tensor, mask: torch.Tensor, visible_wei
     seed : int
         Of the patterns, the noise and the draws.
     """
-    random = StreamDraws(seed)
-    x, mask = x[:ROWS], mask[:ROWS]
-    noise = random.normal((SAMPLES, model.n_latent), x)
     sums = torch.zeros(3, x.shape[1], dtype=torch.float64, device=x.device)
-    for pattern in range(PATTERNS):
-        hidden = mask * (random.uniform(tuple(mask.shape), mask) < HIDDEN_SHARE)
-        fill = random.normal((1, model.layout.n_columns), x)[0] if model.config.fill == "noise" else None
-        result = model.impute(
-            x, mask - hidden, noise, fill_noise=fill, visible_weight=visible_weight, n_draws=DRAWS, seed=seed + pattern
-        )
+    cells = impute_hidden_cells(
+        model, x, mask, visible_weight, seed, share=HIDDEN_SHARE, n_samples=SAMPLES, n_draws=DRAWS
+    )
+    for known, hidden, result in cells:
         where = model.layout.expand(hidden).double()
-        error = (x - result.imputed).double().abs().clamp(max=LARGEST) ** 2
+        error = (known - result.imputed).double().abs().clamp(max=LARGEST) ** 2
         spread = ((result.draws - result.imputed.unsqueeze(1)).double() ** 2).mean(1)
         sums += torch.stack([(error * where).sum(0), (spread * where).sum(0), where.sum(0)])
     return SpreadMoments(*sums.tolist())

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from vsae_fast.calibration import SpreadMoments, spread_moments
+from vsae_fast.hidden_cells import imputation_error
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.native_training import NativeTrainer, supports
 from vsae_fast.objective import HideAndScore, Objective, TwoPhase, evaluation_mode
@@ -22,8 +23,6 @@ logger = logging.getLogger("vsae_fast")
 
 MIN_VALIDATION_ROWS = 10
 VALIDATION_CHUNK = 256  # rows scored at once, by the C++ trainer too
-# How imputation_error hides known cells of validation rows.
-HIDDEN_ROWS, HIDDEN_PATTERNS, HIDDEN_SHARE, HIDDEN_SAMPLES, LARGEST_ERROR = 2000, 16, 0.3, 30, 9.0
 WARM_UP_SHARE = 0.2  # of the steps, in the one-cycle schedule
 STILL_RISING = 0.05  # share of the whole rise that the last tenth of the epochs may still bring before we warn
 
@@ -75,7 +74,8 @@ class History:
     best_epoch : int
         Epoch whose parameters were kept.
     imputation_error : float
-        Of that epoch on hidden known cells of the validation rows (:func:`imputation_error`); nan without a split.
+        Of that epoch on hidden known cells of the validation rows (:func:`~vsae_fast.hidden_cells.imputation_error`);
+        nan without a split.
     spread : SpreadMoments or None
         Width of its draws on such cells (:func:`~vsae_fast.calibration.spread_moments`); None without a split.
     """
@@ -327,37 +327,3 @@ def train(
     if history.still_rising():
         logger.warning("the validation bound was still rising after %d epochs; raise epochs", plan.epochs)
     return history
-
-
-def imputation_error(model: VSAE, x: torch.Tensor, mask: torch.Tensor, visible_weight: float, seed: int) -> float:
-    """Mean squared error of the imputation of known cells that are hidden for the purpose.
-
-    The bound that training maximises is about densities; between recipes it prefers other ones than the error does.
-    Standardised numbers count with their squared error, capped at three standard deviations so that single outliers do
-    not decide, levels with the squared error of their probabilities (Brier's score).
-
-    Parameters
-    ----------
-    model : VSAE
-        In evaluation mode.
-    x : torch.Tensor, shape (N, D)
-    mask : torch.Tensor, shape (N, M)
-        1 = observed.
-    visible_weight : float
-        Exponent of p(x_o | z).
-    seed : int
-        Of the patterns and the noise.
-    """
-    draws = StreamDraws(seed)
-    x, mask = x[:HIDDEN_ROWS], mask[:HIDDEN_ROWS]
-    noise = draws.normal((HIDDEN_SAMPLES, model.n_latent), x)
-    columns = model.layout.column_attribute(x.device)
-    total = count = 0.0
-    for _ in range(HIDDEN_PATTERNS):
-        hidden = mask * (draws.uniform(tuple(mask.shape), mask) < HIDDEN_SHARE)
-        fill = draws.normal((1, model.layout.n_columns), x)[0] if model.config.fill == "noise" else None
-        imputed = model.impute(x, mask - hidden, noise, fill_noise=fill, visible_weight=visible_weight).imputed
-        error = torch.zeros_like(mask).index_add_(1, columns, (imputed - x) ** 2).clamp(max=LARGEST_ERROR)
-        total += float((error * hidden).sum())
-        count += float(hidden.sum())
-    return total / count if count else math.nan
