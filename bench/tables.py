@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench.accuracy import report
 from bench.bars import BARS, SOBOL_TO_IID, WHOLE_IMPUTE_SECONDS, Bar
 from bench.markdown import machine, table, verdict
 
 RESULTS = Path(__file__).parent / "results"
+ACCURACY = RESULTS / "accuracy.jsonl"
 DOCS = Path(__file__).parents[1] / "docs"
 SUITES = ("importance_impute", "importance_impute_avx2", "training_step")
 
@@ -189,14 +191,7 @@ def performance() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def quality(write_picture: bool = False) -> str:
-    """Text of docs/quality.md."""
-    from bench.accuracy.report import quality as text  # it loads pandas and our package's tables
-
-    return text(RESULTS / "accuracy.jsonl", DOCS, write_picture)
-
-
-PAGES = {"performance.md": performance, "quality.md": quality}
+PAGES = {"performance.md": performance, "quality.md": lambda: report.quality(ACCURACY)}
 
 
 def main() -> None:
@@ -207,9 +202,11 @@ def main() -> None:
     for name, text in PAGES.items():
         page = DOCS / name
         if not check:
-            page.write_text(quality(write_picture=True) if text is quality else text())
+            page.write_text(text())
         elif not page.is_file() or page.read_text() != text():
             sys.exit(f"{name} does not follow from the result files; run make tables")
+    if not check:
+        report.write_picture(ACCURACY, DOCS)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from bench.accuracy.encoding import Encoding
 from bench.accuracy.methods import DEFAULT, METHODS
 from bench.accuracy.picture import draw
 from bench.accuracy.ranks import compare
-from bench.accuracy.report import quality
+from bench.accuracy.report import quality, write_picture
 from bench.accuracy.scores import coverage, energy_distance, errors
 from bench.accuracy.sets import SETS, load, sample_rows
 from vsae_fast import VSAEImputer
@@ -118,7 +118,7 @@ def test_a_failing_opponent_is_recorded_and_ours_raises(truth, monkeypatch, tmp_
     lines = [line("p", m, e) for m, e in (("x", 0.1), ("vsae_fast auto", 0.2), ("GAIN", 0.3))]
     lines[2].update(scores={}, error="ArithmeticError: no")
     path.write_text("".join(json.dumps(entry) + "\n" for entry in lines))
-    text = quality(path, tmp_path, write_picture=False)
+    text = quality(path)
     assert "GAIN failed on 1 masks (first on p: ArithmeticError: no)" in text
     assert set(compare(lines).ranks) == {"x", "vsae_fast auto"}
 
@@ -175,13 +175,14 @@ def test_page_and_picture_follow_from_the_lines(tmp_path):
         line("yeast", m, e, protocol="whole") for m, e in (("vsae_fast auto", 0.95), ("chained random forests", 1.0))
     ]
     path.write_text("".join(json.dumps(entry) + "\n" for entry in lines + own))
-    text = quality(path, tmp_path, write_picture=True)
-    assert (tmp_path / "mean_ranks.png").stat().st_size > 1000
+    text = quality(path)
+    write_picture(path, tmp_path)
+    assert (tmp_path / "mean_ranks.svg").stat().st_size > 1000
     assert "| yeast | NRMSE | 0.950 | 0.955 | 0.945 | met | 1.000 |  | 1 |" in text
     assert "| vsae_fast auto | 1.00 | 1.00 |" in text
     assert "| MCAR 50% | 0.900 | 0.87 to 0.93 | met | 0.900 (p) | 0.900 (p) |" in text
-    draw(compare(lines), tmp_path / "again.png")
-    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "mean_ranks.png").read_bytes()
+    draw(compare(lines), tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "mean_ranks.svg").read_bytes()
 
 
 def test_command_resumes(tmp_path, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from bench.markdown import machine, table, verdict
 
 NAMES = {"nrmse_std": "NRMSE", "pfc": "PFC"}
 TREES = "chained random forests"
-PICTURE = "mean_ranks.png"
+PICTURE = "mean_ranks.svg"
 
 
 def read(path: Path) -> list[Line]:
@@ -164,8 +164,15 @@ def scores(lines: list[Line]) -> str:
     return table(("set", "error", *methods), rows)
 
 
-def quality(path: Path, docs: Path, write_picture: bool) -> str:
-    """Text of the page; the picture is written beside it."""
+def write_picture(path: Path, docs: Path) -> None:
+    """Mean ranks, beside the page; nothing where there is nothing to compare."""
+    overall = compare(read(path))
+    if overall is not None:
+        draw(overall, docs / PICTURE)
+
+
+def quality(path: Path) -> str:
+    """Text of the page."""
     lines = read(path)
     parts = [
         "# Errors on hidden cells",
@@ -179,10 +186,7 @@ def quality(path: Path, docs: Path, write_picture: bool) -> str:
         "Medians of the time, both on all cores:",
         times(lines),
     ]
-    overall = compare(lines)
-    if overall is not None:
-        if write_picture:
-            draw(overall, docs / PICTURE)
+    if compare(lines) is not None:
         parts += [
             "## The arena",
             "At most 1,500 rows of every table, 30 or 50 % of the cells hidden by each mechanism, fitted on 70 % of "
