@@ -19,15 +19,16 @@ import numpy as np
 import vsae_fast
 from bench import environment
 
-RESULTS = Path(__file__).parent / "results" / "memory.json"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench" / "results" / "memory.json"
 N_COLUMNS = 12
 REPEATS = 3  # the allocator keeps more or less of what was freed; medians
 
-# Prints how far the process's resident memory rises above its start during transform, in bytes. Linux only: writing 5
-# to clear_refs sets the recorded peak back to what is resident now.
+# Prints how far the process's resident memory rises above its start during transform, in bytes.
 PROBE = """
 import sys
 import numpy as np, torch, vsae_fast
+from bench import resident
 torch.set_num_threads(2)
 path, n_rows, n_columns, n_samples = sys.argv[1], *map(int, sys.argv[2:])
 imputer = vsae_fast.VSAEImputer.load(path)
@@ -36,13 +37,9 @@ X = rng.normal(size=(n_rows, n_columns))
 X[rng.random(X.shape) < 0.5] = np.nan
 imputer.set_params(n_samples=1).transform(X[:10_000])
 imputer.set_params(n_samples=n_samples)
-def memory(field):
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-before = memory("VmRSS")
-open("/proc/self/clear_refs", "w").write("5")
+before = resident.forget_peak()
 imputer.transform(X)
-print(memory("VmHWM") - before)
+print(resident.peak() - before)
 """
 
 
@@ -63,7 +60,9 @@ def main() -> None:
         vsae_fast.VSAEImputer(preset="paper", epochs=1, random_state=0).fit(X).save(path)
         for rows, samples in points:
             command = [sys.executable, "-c", PROBE, str(path), str(rows), str(N_COLUMNS), str(samples)]
-            runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(REPEATS)]
+            runs = [
+                subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT) for _ in range(REPEATS)
+            ]
             grown = statistics.median(int(run.stdout) for run in runs)
             point = {"n_rows": rows, "n_samples": samples, "peak_mb": grown / 1e6, "bytes_per_row": grown / rows}
             result["points"].append(point)

@@ -103,6 +103,8 @@ def auto(n_rows: int, n_observed: int) -> Preset:
     low, high = WEIGHT_DECAY_RANGE
     objective = HideAndScore()
     weight_decay = min(max(WEIGHT_DECAY_CELLS / max(n_observed, 1), low), high)
+    around = DECAY_FACTORS if weight_decay > low else (1.0,)
+    weight_decays = tuple(factor * weight_decay for factor in around if factor * weight_decay >= low)
     return Preset(
         network=NetworkConfig(
             numerical_hidden=(16,),
@@ -128,9 +130,5 @@ def auto(n_rows: int, n_observed: int) -> Preset:
         visible_weight=objective.visible_weight,
         sampler="sobol",
         n_models=3 if n_observed < MANY_CELLS else 2,
-        weight_decays=tuple(
-            factor * weight_decay
-            for factor in DECAY_FACTORS
-            if factor == 1 or (weight_decay > low <= factor * weight_decay)
-        ),
+        weight_decays=weight_decays,
     )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from bench import environment
+from bench import environment, resident
 from bench.accuracy.methods import METHODS
 from bench.accuracy.scores import coverage, energy_distance, errors
 from bench.accuracy.sets import load, sample_rows
@@ -75,7 +75,7 @@ def execute(run: Run, folder: Path | None) -> dict[str, Any]:
     incomplete, mask = ampute(table, run.mechanism, run.hidden, random_state=run.seed)
     train, test = slice(None, n_train), slice(n_train, None)
     method = METHODS[run.method]()
-    before = _start_memory()
+    before = resident.forget_peak()
     seconds: dict[str, float] = {}
     scores: dict[str, dict[str, float | None]] = {}
     error = None
@@ -85,7 +85,7 @@ def execute(run: Run, folder: Path | None) -> dict[str, Any]:
             begin = time.perf_counter()
             completed = method.fit_transform(incomplete.iloc[train])
             seconds["fit_transform"] = time.perf_counter() - begin
-            peak = _memory("VmHWM") - before
+            peak = resident.peak() - before
             scores["in-sample"] = errors(table.iloc[train], completed, mask[train])
             draws = method.sample(incomplete.iloc[train], N_DRAWS) if hasattr(method, "sample") else [completed]
             scores["in-sample"]["energy"] = energy_distance(table.iloc[train], draws[0])
@@ -103,7 +103,7 @@ def execute(run: Run, folder: Path | None) -> dict[str, Any]:
         if run.method.startswith("vsae_fast"):
             raise
         error = f"{type(failure).__name__}: {failure}"
-        peak = _memory("VmHWM") - before
+        peak = resident.peak() - before
     return {
         **run._asdict(),
         "n_rows": n_train,
@@ -113,14 +113,3 @@ def execute(run: Run, folder: Path | None) -> dict[str, Any]:
         "peak_mb": round(peak / 1e6, 1),
         "environment": environment.describe(torch.get_num_threads()),
     }
-
-
-def _memory(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
-
-def _start_memory() -> int:
-    """Set the recorded peak back to what is resident now and return that, in bytes (Linux only)."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _memory("VmRSS")
