@@ -18,7 +18,7 @@ from bench.markdown import machine, table, verdict
 RESULTS = Path(__file__).parent / "results"
 ACCURACY = RESULTS / "accuracy.jsonl"
 DOCS = Path(__file__).parents[1] / "docs"
-SUITES = ("importance_impute", "importance_impute_avx2", "training_step")
+SUITES = ("importance_impute", "importance_impute_avx2", "propose", "training_step")
 
 Result = dict[str, Any]
 
@@ -176,9 +176,9 @@ def performance() -> str:
         "measured, through `torch.compile`. The share of the peak divides "
         "the arithmetic that is needed after folding by the multiply-add rate measured in the same run; the last "
         "column is the figure of a kernel that did nothing but multiply-adds, at all of that rate.",
-        bars([case for cases in suites.values() for case in cases], samplers),
+        bars([case for cases in suites.values() for case in cases if case["case"] in BARS], samplers),
     ]
-    titles = {"training_step": "## Training step", "importance_impute": "## importance_impute"}
+    titles = {"training_step": "## Training step", "propose": "## propose", "importance_impute": "## importance_impute"}
     for name, cases in suites.items():
         parts += [titles[name]] if name in titles else []
         parts += [*(candidates(case) for case in cases), machine(results[name]["machine_info"])]

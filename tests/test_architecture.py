@@ -128,7 +128,7 @@ def test_core_includes_nothing_that_nvrtc_lacks():
 
 # ---- one op, one name -----------------------------------------------------------------------------------------------
 
-OPS = ["grouped_mlp", "fill_unobserved", "elbo", "sample_moments", "importance_impute"]
+OPS = ["grouped_mlp", "fill_unobserved", "propose", "elbo", "sample_moments", "importance_impute"]
 
 
 @pytest.mark.parametrize("op", OPS)

@@ -68,7 +68,8 @@ class Fixed:
     def __init__(self, value):
         self.value = value
 
-    def run(self, x, mask, *, n_draws=0, first_row=0, seed=0):
+    def run(self, x, mask, *, n_draws=0, first_row=0, seed=0, tolerance_factor=1.0):
+        self.tolerance_factor = tolerance_factor
         evidence = torch.full((len(x),), math.log(self.value), dtype=torch.float64)
         spent = torch.full((len(x),), 7, dtype=torch.int32)
         draws = x.new_full((len(x), n_draws, x.shape[1]), self.value)
@@ -76,7 +77,9 @@ class Fixed:
 
 
 def test_average_and_mixture():
-    result = EnsembleImputer([Fixed(1.0), Fixed(2.0), Fixed(6.0)]).run(torch.zeros(4, 2), torch.zeros(4, 2))
+    members = [Fixed(1.0), Fixed(2.0), Fixed(6.0)]
+    result = EnsembleImputer(members).run(torch.zeros(4, 2), torch.zeros(4, 2))
+    assert all(member.tolerance_factor == math.sqrt(3) for member in members)
     assert torch.equal(result.imputed, torch.full((4, 2), 3.0))
     torch.testing.assert_close(result.log_evidence.exp(), torch.full((4,), 3.0).double())
     assert result.effective_size.tolist() == [3.0] * 4

@@ -124,9 +124,28 @@ def elbo_backward(
     n_threads: int,
 ) -> None: ...
 
-class DecoderLayer:
+class FoldedLayer:
     def __init__(self, weight: int, bias: int, n_in: int, n_out: int, activation: bool) -> None: ...
 
+class ProposeArguments:
+    n_rows: int
+    n_proposals: int
+    latent_per_attribute: int
+    attribute_start: list[int]
+    x: int
+    mask: int
+    fill: int
+    mean: int
+    scale: int
+    context: int
+    own: list[list[FoldedLayer]]
+    body: list[FoldedLayer]
+    head: list[FoldedLayer]
+    context_projection: list[FoldedLayer]
+    negative_slope: float
+    def __init__(self) -> None: ...
+
+def propose(arguments: ProposeArguments, n_threads: int) -> None: ...
 def sample_moments(
     attribute_start: list[int],
     attribute_kind: list[int],
@@ -135,8 +154,8 @@ def sample_moments(
     mean: int,
     scale: int,
     context: int,
-    mask_layers: list[DecoderLayer],
-    data_layers: list[DecoderLayer],
+    mask_layers: list[FoldedLayer],
+    data_layers: list[FoldedLayer],
     log_scale: int,
     slope: float,
     n_samples: int,

@@ -167,9 +167,11 @@ class EnsembleImputer:
         """Impute rows: mean of the members' means and class probabilities.
 
         The log-evidence is that of the mixture of the members, the effective sample size their mean, and ``n_spent``
-        their sum.
+        their sum. Members have noise of their own, so that their errors average out: each may have the root of their
+        number times the tolerance.
         """
-        results = [member.run(x, mask) for member in self.members]
+        factor = math.sqrt(len(self.members))
+        results = [member.run(x, mask, tolerance_factor=factor) for member in self.members]
         evidence = results[0].log_evidence
         for result in results[1:]:
             evidence = torch.logaddexp(evidence, result.log_evidence)

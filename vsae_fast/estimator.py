@@ -60,7 +60,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         takes an equal share of the samples.
     tolerance : float, optional
         A row stops sampling once the standard error of each of its imputed values is below this share of the value's
-        predicted spread (the column's learned standard deviation; 1 for a probability); 0 takes all samples. Where it
+        predicted spread (see :func:`vsae_fast.ops.importance_impute.importance_impute`); 0 takes all samples. Where it
         is left out, ``n_samples`` fixes the number of samples if it is given; otherwise auto stops at 0.05.
     n_models : int, optional
         Networks for each candidate weight decay, each from its own seed; imputations of those that validation does not

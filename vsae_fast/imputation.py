@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
@@ -11,6 +10,8 @@ from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.noise import FILL, latent_noise, standard_normal
 from vsae_fast.ops.importance_impute import Imputation, importance_impute
+from vsae_fast.ops.propose import propose
+from vsae_fast.ops.registry import runs_kernel
 
 CHUNK_ROWS = 2048  # memory beside the result is O(chunk), whatever N and K
 
@@ -27,9 +28,8 @@ def check_fills(n_fills: int, config: NetworkConfig) -> None:
 class RowImputer:
     """A trained model ready to impute rows; a row's result depends on nothing but the row.
 
-    Three things make it so: noise is shared by all rows; the kernel computes every row alone; and the encoders run in
-    double precision, whose differences between batch shapes vanish when their result is rounded to single precision.
-    Encoders run once a row and decoders K times, so the precision costs next to nothing.
+    Noise is shared by all rows, and the kernels compute every row alone. Where plain PyTorch runs, the encoders take
+    double precision: differences between batch shapes vanish when their result is rounded to single precision.
 
     Parameters
     ----------
@@ -68,12 +68,14 @@ class RowImputer:
         check_fills(n_fills, model.config)
         parameter = model.decoders.raw_scale
         self._device = parameter.device
-        self._encoder = copy.deepcopy(model).double().eval()
+        self._encoders = model.folded_encoders(
+            torch.float32 if runs_kernel(backend, torch.float32, self._device) else torch.float64
+        )
         self._decoders = model.folded(torch.float32)
         n_samples = math.ceil(n_samples / n_fills) * n_fills
         self._noise = latent_noise(sampler, seed, (n_samples, model.n_latent)).to(self._device)
-        fills = standard_normal(seed, FILL, (n_fills, model.layout.n_columns)).double().to(self._device)
-        self._fills = list(fills) if model.config.fill == "noise" else [None]
+        fill = standard_normal(seed, FILL, (n_fills, model.layout.n_columns))
+        self._fill = fill.to(self._encoders.head.weight) if model.config.fill == "noise" else None
         self._visible_weight = visible_weight
         self._tolerance = tolerance
         self._backend = backend
@@ -88,6 +90,7 @@ class RowImputer:
         n_draws: int = 0,
         first_row: int = 0,
         seed: int = 0,
+        tolerance_factor: float = 1.0,
     ) -> Imputation:
         """Impute rows.
 
@@ -102,6 +105,8 @@ class RowImputer:
             Number of the first row; a row's draws depend on its number, ``seed`` and the row alone.
         seed : int
             Of the draws.
+        tolerance_factor : float
+            Of the tolerance, for this call.
 
         Returns
         -------
@@ -110,24 +115,34 @@ class RowImputer:
         """
         starts = range(0, max(len(x), 1), CHUNK_ROWS)
         parts = [
-            self._chunk(x[i : i + CHUNK_ROWS], mask[i : i + CHUNK_ROWS], n_draws, first_row + i, seed) for i in starts
+            self._chunk(x[i : i + CHUNK_ROWS], mask[i : i + CHUNK_ROWS], n_draws, first_row + i, seed, tolerance_factor)
+            for i in starts
         ]
         return Imputation(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
-    def _chunk(self, x: torch.Tensor, mask: torch.Tensor, n_draws: int, first_row: int, seed: int) -> Imputation:
+    def _chunk(
+        self, x: torch.Tensor, mask: torch.Tensor, n_draws: int, first_row: int, seed: int, tolerance_factor: float
+    ) -> Imputation:
         x, mask = x.to(self._device), mask.to(self._device)
-        proposals = [self._encoder.encode(x.double(), mask.double(), fill) for fill in self._fills]
-        contexts = [self._encoder.decoders.fold_context(proposal.hidden) for proposal in proposals]
+        dtype = self._encoders.head.weight.dtype
+        proposals = propose(
+            x.to(dtype),
+            mask.to(dtype),
+            self._encoders,
+            fill=self._fill,
+            n_threads=self._n_threads,
+            backend=self._backend if dtype == x.dtype else "reference",
+        )
         result = importance_impute(
-            torch.stack([proposal.mean.float() for proposal in proposals], 1),
-            torch.stack([proposal.scale.float() for proposal in proposals], 1),
+            proposals.mean.float(),
+            proposals.scale.float(),
             x,
             mask,
             self._noise,
             self._decoders,
-            context=None if contexts[0] is None else torch.stack([c.float() for c in contexts if c is not None], 1),
+            context=None if proposals.context is None else proposals.context.float(),
             visible_weight=self._visible_weight,
-            tolerance=self._tolerance,
+            tolerance=tolerance_factor * self._tolerance,
             n_draws=n_draws,
             row_id=torch.arange(first_row, first_row + len(x), device=x.device) if n_draws else None,
             seed=seed,

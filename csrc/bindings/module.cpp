@@ -10,6 +10,8 @@
 
 #include "bindings/addresses.h"
 #include "bindings/numbers.h"
+#include "bindings/proposals.h"
+#include "bindings/signals.h"
 #include "bindings/training.h"
 #include "bindings/training_ops.h"
 #include "cpu/cpu_level.h"
@@ -148,15 +150,11 @@ void importance_impute(const ImportanceImputeArguments& arguments, int n_threads
     batch.n_spent = at<int>(arguments.n_spent);
     batch.draws = at<float>(arguments.draws);
 
-    const auto no_signal = [] {
-        const py::gil_scoped_acquire acquire;
-        return PyErr_CheckSignals() == 0;
-    };
     bool done;
     {
         const py::gil_scoped_release release;
         done = vsae::importance_impute(model, batch, at<const float>(arguments.noise), arguments.n_rows, n_threads,
-                                       level, no_signal);
+                                       level, vsae::no_signal);
     }
     if (!done) throw py::error_already_set();
 }
@@ -208,6 +206,7 @@ PYBIND11_MODULE(_native, module) {
 
     vsae::bind_training(module);
     vsae::bind_numbers(module);
+    vsae::bind_proposals(module);
     vsae::bind_training_ops(module);
 
     module.def("importance_impute", &importance_impute, py::arg("arguments"), py::arg("n_threads"),

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bindings/addresses.h"
+#include "bindings/folded_layer.h"
 #include "cpu/cpu_level.h"
 #include "cpu/elbo.h"
 #include "cpu/fill_unobserved.h"
@@ -78,20 +79,6 @@ struct ElboArguments {
                 at<const float>(noise)};
     }
 };
-
-struct DecoderLayer {
-    Address weight, bias;
-    int n_in, n_out;
-    bool activation;
-};
-
-FoldedMlp folded(const TrainingKernels& kernels, const std::vector<DecoderLayer>& layers, float slope) {
-    std::vector<RowMajorLayer> views;
-    for (const DecoderLayer& layer : layers)
-        views.push_back(
-            {at<const float>(layer.weight), at<const float>(layer.bias), layer.n_in, layer.n_out, layer.activation});
-    return {kernels, views, slope};
-}
 
 }  // namespace
 
@@ -190,14 +177,11 @@ void bind_training_ops(py::module_& module) {
         py::arg("arguments"), py::arg("bound_gradient"), py::arg("output"), py::arg("log_scale"),
         py::arg("mask_logits"), py::arg("mean"), py::arg("log_variance"), py::arg("n_threads"));
 
-    py::class_<DecoderLayer>(module, "DecoderLayer")
-        .def(py::init<Address, Address, int, int, bool>(), py::arg("weight"), py::arg("bias"), py::arg("n_in"),
-             py::arg("n_out"), py::arg("activation"));
     module.def(
         "sample_moments",
         [](const std::vector<int>& attribute_start, const std::vector<int>& attribute_kind, int n_rows, int n_latent,
-           Address mean, Address scale, Address context, const std::vector<DecoderLayer>& mask_layers,
-           const std::vector<DecoderLayer>& data_layers, Address log_scale, float slope, int n_samples,
+           Address mean, Address scale, Address context, const std::vector<FoldedLayer>& mask_layers,
+           const std::vector<FoldedLayer>& data_layers, Address log_scale, float slope, int n_samples,
            std::uint64_t seed, std::uint64_t number, Address moment, Address variance, int n_threads) {
             const TrainingKernels& kernels = training_kernels_for(active_level());
             const py::gil_scoped_release release;

@@ -9,6 +9,9 @@ namespace vsae {
 
 inline constexpr int kLine = 16;  // floats in 64 bytes
 
+// Proposals keep their log-variances within this, where exp and its gradient are tame.
+inline constexpr float kLogVarianceLimit = 8.0f;
+
 static constexpr int lines(int columns) { return (columns + kLine - 1) / kLine; }
 static constexpr int whole_lines(int columns) { return lines(columns) * kLine; }
 // An odd number of lines: rows a power of two apart would fall into few sets of the first-level cache.

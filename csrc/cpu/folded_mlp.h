@@ -11,7 +11,7 @@
 
 namespace vsae {
 
-// One dense layer as torch keeps it: weight [n_out, n_in], bias [n_out].
+// One dense layer as torch keeps it: weight [n_out, n_in], bias [n_out] or null.
 struct RowMajorLayer {
     const float* weight;
     const float* bias;
@@ -32,7 +32,7 @@ class FoldedMlp {
                 for (int i = 0; i < layer.n_in; ++i)
                     weight.data()[static_cast<long>(i) * stride + o] =
                         layer.weight[static_cast<long>(o) * layer.n_in + i];
-                bias.data()[o] = layer.bias[o];
+                bias.data()[o] = layer.bias ? layer.bias[o] : 0.0f;
             }
             layers_.push_back({layer.n_in, layer.n_out, layer.active, std::move(weight), std::move(bias)});
         }
@@ -78,6 +78,9 @@ class FoldedMlp {
 
     // Factor of the first layer's outputs, which a context has to be multiplied by.
     const std::vector<float>& factors() const { return factors_; }
+
+    int n_in() const { return layers_.front().n_in; }
+    int n_out() const { return layers_.back().n_out; }
 
     // Floats that a row of either scratch buffer takes.
     int scratch_stride() const {

@@ -198,7 +198,8 @@ class RowImputer {
     double standard_error() {
         double* hidden = scratch_.projected;
         for (int j = 0; j < model_.n_hidden; ++j) hidden[j] = horizontal_sum(load(scratch_.hidden_sum + j * kLanes));
-        return error_.end_segment(row_, reference_, horizontal_sum(weight_sum_), hidden,
+        const double total = horizontal_sum(weight_sum_);
+        return error_.end_segment(row_, reference_, total, total * total / horizontal_sum(square_sum_), hidden,
                                   [&](int logit) { return class_sum(logit); });
     }
 

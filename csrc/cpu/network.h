@@ -13,8 +13,6 @@
 
 namespace vsae {
 
-inline constexpr float kLogVarianceLimit = 8.0f;
-
 class Network {
    public:
     Network(const NetworkShape& shape, const ObjectiveSettings& objective, int max_rows, std::uint64_t seed,

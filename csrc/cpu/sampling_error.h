@@ -3,8 +3,10 @@
 // Samples come in segments b with weight w_b and weighted sum s_b of each unobserved output; with w = sum w_b and
 // y = sum s_b / w (the imputed value) the ratio estimator's variance is
 //   B / (B - 1) * sum_b (s_b - y w_b)^2 / w^2.
-// Errors count in units of what the model itself leaves open: the learned standard deviation of a numerical column, 1
-// for a probability.
+// Few segments estimate it badly, so the error is widened as Student's t is: by its quantile at the normal
+// distribution's one sigma, which is 1 + 1 / (2 n) + 1 / (3 n^2) to a hundredth for n = B - 1 degrees of freedom.
+// Errors count in units of the value's predicted spread. Its variance is that of the column given z (the learned scale;
+// 1 for a probability), and that of the output among samples: the variance above times the effective sample size.
 #pragma once
 
 #include <cmath>
@@ -15,8 +17,7 @@
 namespace vsae {
 namespace VSAE_ISA {
 
-inline constexpr int kSegment = 48;        // samples of each proposal; whole blocks of every instruction set
-inline constexpr int kFewestSegments = 4;  // a standard error from fewer says little
+inline constexpr int kSegment = 48;  // samples of each proposal; whole blocks of every instruction set
 
 class SamplingError {
    public:
@@ -33,7 +34,8 @@ class SamplingError {
     // `mean_hidden` is the unnormalised weighted sum of the last hidden vector so far, `classes(logit)` that of a
     // category's probability; both, like `weight`, relative to exp(reference). Returns the largest relative error.
     template <class Classes>
-    double end_segment(const ImputeRow& row, float reference, double weight, const double* hidden, Classes classes) {
+    double end_segment(const ImputeRow& row, float reference, double weight, double effective_size,
+                       const double* hidden, Classes classes) {
         const double shift = std::exp(static_cast<double>(reference_) - reference);
         reference_ = reference;
         weight_before_ *= shift;
@@ -62,8 +64,11 @@ class SamplingError {
                 worst = squares > worst ? squares : worst;
             }
         }
-        if (n_segments_ < kFewestSegments) return HUGE_VAL;
-        return std::sqrt(worst * n_segments_ / (n_segments_ - 1.0)) / weight;
+        const double freedom = n_segments_ - 1.0;
+        if (freedom < 1) return HUGE_VAL;
+        const double widened = 1 + 0.5 / freedom + 1 / (3 * freedom * freedom);
+        const double variance = worst * n_segments_ / freedom / (weight * weight);
+        return widened * std::sqrt(variance / (1 + variance * effective_size));
     }
 
    private:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from vsae_fast.models.batch_norm import fold_norm, norm_factor
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.ops.layout import AttributeLayout
@@ -38,22 +39,15 @@ class Decoder(nn.Module):
                 h = functional.leaky_relu(h, self.negative_slope)
         return h
 
-    def norm_factor(self) -> torch.Tensor:
-        """What evaluation-mode batch normalisation multiplies the first layer by, shape (hidden[0],), float64."""
-        assert self.norm.running_var is not None
-        return self.norm.weight.double() * torch.rsqrt(self.norm.running_var.double() + self.norm.eps)
-
     @torch.no_grad()
     def fold(self) -> tuple[DenseLayer, ...]:
         """Evaluation-mode layers in float64: batch normalisation inside the first, linear neighbours multiplied out."""
-        assert self.norm.running_mean is not None
         folded: list[DenseLayer] = []
         for i, (module, activation) in enumerate(zip(self.linears, self.activations, strict=True)):
-            weight, bias = module.get_parameter("weight").double(), module.get_parameter("bias").double()
             if i == 0:
-                factor = self.norm_factor()
-                weight = factor.unsqueeze(1) * weight
-                bias = (bias - self.norm.running_mean.double()) * factor + self.norm.bias.double()
+                weight, bias = fold_norm(module, self.norm)
+            else:
+                weight, bias = module.get_parameter("weight").double(), module.get_parameter("bias").double()
             if folded and not folded[-1].activation:
                 before = folded.pop()
                 weight, bias = weight @ before.weight, weight @ before.bias + bias
@@ -108,8 +102,14 @@ class Decoders(nn.Module):
         )
 
     @torch.no_grad()
-    def fold_context(self, hidden: torch.Tensor) -> torch.Tensor | None:
-        """What the collective hidden vector (N, H) adds to the folded data decoder's first layer, (N, hidden[0])."""
+    def folded_context(self) -> torch.Tensor | None:
+        """What maps the collective hidden vector to its share in the folded data decoder's first layer, float64."""
         if self.context is None:
             return None
-        return self.context(hidden) * self.data.norm_factor().to(hidden.dtype)  # type: ignore[no-any-return]
+        return norm_factor(self.data.norm).unsqueeze(1) * self.context.weight.double()
+
+    @torch.no_grad()
+    def fold_context(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        """What the collective hidden vector (N, H) adds to the folded data decoder's first layer, (N, hidden[0])."""
+        weight = self.folded_context()
+        return None if weight is None else functional.linear(hidden, weight.to(hidden.dtype))

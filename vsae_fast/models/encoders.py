@@ -8,17 +8,18 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from vsae_fast.models.batch_norm import fold_norm
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.ops.fill_unobserved import fill_unobserved
+from vsae_fast.ops.folded_decoders import DenseLayer
 from vsae_fast.ops.grouped_mlp import BatchNormState, grouped_mlp
 from vsae_fast.ops.layout import AttributeGroup, AttributeLayout, gather_group
-
-LOG_VARIANCE_RANGE = (-8.0, 8.0)
+from vsae_fast.ops.propose import LOG_VARIANCE_LIMIT
 
 
 def clamp_log_variance(value: torch.Tensor) -> torch.Tensor:
     """Keep log-variances of proposals in a range where exp and its gradient are tame."""
-    return value.clamp(*LOG_VARIANCE_RANGE)
+    return value.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
 
 class GroupedEncoder(nn.Module):
@@ -65,6 +66,22 @@ class GroupedEncoder(nn.Module):
         mean, log_variance = head.chunk(2, dim=-1)
         return mean, clamp_log_variance(log_variance)
 
+    @torch.no_grad()
+    def fold(self) -> tuple[DenseLayer, ...]:
+        """Evaluation-mode layers in float64 with batch normalisation inside: weights (G, out, in), biases (G, out)."""
+        folded = []
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            weight, bias = weight.double().transpose(1, 2), bias.double()
+            hidden = layer < len(self.norm_weights)
+            if hidden:
+                variance = self.get_buffer(f"running_var_{layer}").double()
+                factor = self.norm_weights[layer].double() * torch.rsqrt(variance + BatchNormState.eps)
+                weight = factor.unsqueeze(-1) * weight
+                bias = (bias - self.get_buffer(f"running_mean_{layer}").double()) * factor
+                bias = bias + self.norm_biases[layer].double()
+            folded.append(DenseLayer(weight, bias, hidden))
+        return tuple(folded)
+
 
 class AttributiveEncoders(nn.Module):
     """All attributive networks: attribute i alone decides block i of the proposal."""
@@ -109,3 +126,13 @@ class CollectiveEncoder(nn.Module):
         hidden = self.body(fill_unobserved(x, mask, noise if self.fill == "noise" else None, self.layout))
         mean, log_variance = self.head(hidden).chunk(2, dim=-1)
         return mean, clamp_log_variance(log_variance), hidden
+
+    @torch.no_grad()
+    def fold(self) -> tuple[tuple[DenseLayer, ...], DenseLayer]:
+        """Body and head in evaluation mode in float64, batch normalisation inside the layers before it."""
+        modules = list(self.body)
+        body = tuple(
+            DenseLayer(*fold_norm(linear, norm), activation=True)
+            for linear, norm in zip(modules[0::3], modules[1::3], strict=True)
+        )
+        return body, DenseLayer(self.head.weight.double(), self.head.bias.double(), activation=False)

@@ -9,10 +9,11 @@ from torch import nn
 
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.decoders import Decoders
-from vsae_fast.models.encoders import AttributiveEncoders, CollectiveEncoder
+from vsae_fast.models.encoders import AttributiveEncoders, CollectiveEncoder, GroupedEncoder
 from vsae_fast.ops.draws import TorchDraws
 from vsae_fast.ops.elbo import elbo
 from vsae_fast.ops.folded_decoders import FoldedDecoders
+from vsae_fast.ops.folded_encoders import FoldedEncoders
 from vsae_fast.ops.importance_impute import Imputation, importance_impute
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.sample_moments import sample_data
@@ -165,6 +166,19 @@ class VSAE(nn.Module):
         """Both decoders in evaluation mode as the sampling ops take them."""
         parameter = self.decoders.raw_scale
         return self.decoders.fold().to(dtype or parameter.dtype, parameter.device)
+
+    @torch.no_grad()
+    def folded_encoders(self, dtype: torch.dtype | None = None) -> FoldedEncoders:
+        """Proposal networks in evaluation mode as :func:`vsae_fast.ops.propose.propose` takes them."""
+        own = []
+        for encoder in self.attributive.encoders:
+            assert isinstance(encoder, GroupedEncoder)
+            own.append(encoder.fold())
+        body, head = self.collective.fold()
+        context, slope = self.decoders.folded_context(), self.config.negative_slope
+        parameter = self.decoders.raw_scale
+        folded = FoldedEncoders(tuple(own), body, head, context, self.layout, slope)
+        return folded.to(dtype or parameter.dtype, parameter.device)
 
     @torch.no_grad()
     def impute(

@@ -21,6 +21,11 @@ class DenseLayer:
     bias: torch.Tensor
     activation: bool
 
+    def to(self, dtype: torch.dtype, device: torch.device) -> DenseLayer:
+        """Copy in one dtype on one device, contiguous."""
+        weight, bias = (t.detach().to(device, dtype).contiguous() for t in (self.weight, self.bias))
+        return DenseLayer(weight, bias, self.activation)
+
 
 class WideLikelihood(NamedTuple):
     """Gaussian likelihood of a wide attribute in terms of the last hidden vector ``h``.
@@ -96,11 +101,7 @@ class FoldedDecoders:
         """Copy with every tensor in one dtype on one device, contiguous."""
 
         def cast(layer: DenseLayer) -> DenseLayer:
-            return DenseLayer(
-                layer.weight.detach().to(device, dtype).contiguous(),
-                layer.bias.detach().to(device, dtype).contiguous(),
-                layer.activation,
-            )
+            return layer.to(dtype, device)
 
         return FoldedDecoders(
             tuple(map(cast, self.mask_layers)),

@@ -25,7 +25,6 @@ from vsae_fast.ops.philox import uniforms
 from vsae_fast.ops.registry import Addresses, Op, check_like
 
 SEGMENT = 48  # samples of a proposal between two looks at the standard error; kSegment in csrc/cpu/sampling_error.h
-FEWEST_SEGMENTS = 4
 # Hidden values that the reference holds at once: rows are cut to it, so that memory does not grow with N.
 REFERENCE_CHUNK = 1 << 22
 
@@ -88,9 +87,9 @@ def expected_value(output: torch.Tensor, layout: AttributeLayout) -> torch.Tenso
 def _samples_spent(
     log_w: torch.Tensor, value: torch.Tensor, unit: torch.Tensor, n_proposals: int, tolerance: float
 ) -> torch.Tensor:
-    """Samples of each proposal after which every standard error is below ``tolerance`` times ``unit``, shape (N,).
+    """Samples of each proposal after which every standard error is below ``tolerance`` predicted spreads, shape (N,).
 
-    ``unit`` (N, D) is infinite where nothing is unobserved.
+    ``unit`` (N, D), the spread given z, is infinite where nothing is unobserved.
     Batch means over segments of ``SEGMENT`` samples of each proposal; see csrc/cpu/sampling_error.h.
     """
     per_proposal = log_w.shape[0] // n_proposals
@@ -100,13 +99,17 @@ def _samples_spent(
     shape = (n_proposals, per_proposal, *value.shape[1:])
     value = value.view(shape)[:, : n_segments * SEGMENT].reshape(*weight.shape, -1)
     own = weight.sum((0, 2))  # [B, N]
+    own_square = (weight**2).sum((0, 2))  # [B, N]
     total = (weight.unsqueeze(-1) * value).sum((0, 2))  # [B, N, D]
     spent = torch.full(own.shape[1:], per_proposal, device=own.device)
-    for b in range(n_segments, FEWEST_SEGMENTS - 1, -1):
+    for b in range(n_segments, 1, -1):
         w, s = own[:b], total[:b]
         mean = s.sum(0) / w.sum(0).unsqueeze(-1)
         squares = ((s - mean * w.unsqueeze(-1)) ** 2).sum(0) * b / (b - 1)
-        error = (squares.sqrt() / w.sum(0).unsqueeze(-1) / unit).amax(-1)
+        widened = 1 + 0.5 / (b - 1) + 1 / (3 * (b - 1) ** 2)  # Student's t with b - 1 degrees of freedom
+        variance = (squares / (w.sum(0).unsqueeze(-1) * unit) ** 2).amax(-1)
+        effective_size = w.sum(0) ** 2 / own_square[:b].sum(0)
+        error = widened * (variance / (1 + variance * effective_size)).sqrt()
         spent = torch.where(error <= tolerance, b * SEGMENT, spent)
     return spent
 
@@ -353,8 +356,9 @@ def importance_impute(
     visible_weight : float
         Exponent of p(x_o | z); 1 in the paper.
     tolerance : float
-        A row stops sampling once the standard error of each of its imputed values is at most this share of what the
-        model leaves open anyway (the column's learned standard deviation; 1 for a probability); 0 never stops.
+        A row stops sampling once the standard error of each of its imputed values is at most this share of the value's
+        predicted spread: the column's learned standard deviation (1 for a probability) and the spread among samples
+        together. 0 never stops.
     n_draws : int
         Draws of x_u for each row.
     row_id : torch.Tensor of int64, shape (N,), optional

@@ -76,18 +76,26 @@ class Op:
         ValueError
             The name is unknown, or the backend cannot run on this tensor.
         """
-        check_backend(backend)
-        fits = tensor.device.type == "cpu" and tensor.dtype == torch.float32
-        if backend == "auto":
-            backend = _preferred.get() if fits else "reference"
-        if backend == "reference":
+        if not runs_kernel(backend, tensor.dtype, tensor.device):
             return self.reference
-        if not fits:
+        if not _fits(tensor.dtype, tensor.device):
             raise ValueError(
                 f"backend='cpu' of {self.name} takes float32 tensors on the CPU, got {tensor.dtype} on "
                 f"{tensor.device}; use backend='reference'"
             )
         return self.dispatched
+
+
+def runs_kernel(backend: str, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether ``backend`` means the C++ kernels for such tensors; see :meth:`Op.select`."""
+    check_backend(backend)
+    if backend == "auto":
+        backend = _preferred.get() if _fits(dtype, device) else "reference"
+    return backend != "reference"
+
+
+def _fits(dtype: torch.dtype, device: torch.device) -> bool:
+    return device.type == "cpu" and dtype == torch.float32
 
 
 def check_backend(backend: str) -> None:

@@ -176,9 +176,9 @@ def _cpu(
     moment, variance = _fake(mean, scale, context, mask_weight, mask_bias, mask_activation, data_weight)
     address = Addresses()
 
-    def layers(weight: Tensors, bias: Tensors, activation: list[bool]) -> list[_native.DecoderLayer]:
+    def layers(weight: Tensors, bias: Tensors, activation: list[bool]) -> list[_native.FoldedLayer]:
         return [
-            _native.DecoderLayer(address(w), address(b), w.shape[1], w.shape[0], a)
+            _native.FoldedLayer(address(w), address(b), w.shape[1], w.shape[0], a)
             for w, b, a in zip(weight, bias, activation, strict=True)
         ]
 

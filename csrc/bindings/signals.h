@@ -1,0 +1,14 @@
+// Kernels that run for long ask this, with the GIL released, whether to go on.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace vsae {
+
+// False where a signal handler raised (Ctrl-C); the exception is set.
+inline bool no_signal() {
+    const pybind11::gil_scoped_acquire acquire;
+    return PyErr_CheckSignals() == 0;
+}
+
+}  // namespace vsae
