@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: help demo test test-lanes16 sanitize lint types format format-check bench arena tables clean
+.PHONY: help demo test test-lanes16 sanitize gpu-install test-gpu bench-gpu lint types format format-check bench arena tables clean
 
 help:
 	@echo "make demo          install, then impute a real table and show the errors"
@@ -15,6 +15,8 @@ help:
 	@echo "make tables        write docs/performance.md and docs/quality.md from bench/results/"
 	@echo "make test-lanes16  run the kernel tests with the AVX-512 code path emulated on AVX2"
 	@echo "make sanitize      run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make test-gpu      run the tests that need a CUDA GPU, with GPU_PYTHON"
+	@echo "make bench-gpu     measure the GPU and the ops on it; writes bench/results/"
 	@echo "make lint types format-check   what CI runs after the tests; make format mends the format"
 
 $(VENV)/installed: $(SOURCES) constraints.txt
@@ -43,6 +45,20 @@ bench: $(VENV)/installed
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.memory
 
+# On a machine with a GPU whose Python has torch, cuda-core and the build tools; nothing is downloaded.
+GPU_PYTHON ?= python3
+
+gpu-install:
+	$(GPU_PYTHON) -m pip install --quiet --no-build-isolation --no-deps --editable .
+
+test-gpu: gpu-install
+	$(GPU_PYTHON) -m pytest -m gpu
+	if command -v compute-sanitizer >/dev/null; then \
+	    compute-sanitizer --error-exitcode 1 $(GPU_PYTHON) -m pytest -m gpu -k "on_the_gpu and layout0-3"; fi
+
+bench-gpu: gpu-install
+	$(GPU_PYTHON) -m bench.gpu
+
 $(VENV)/arena: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,arena]"
 	@touch $@
@@ -61,11 +77,11 @@ types: $(VENV)/linted
 
 format: $(VENV)/linted
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(find csrc -name '*.h' -o -name '*.cpp')
+	$(BIN)/clang-format -i $$(find csrc tests/cuda_emulation -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
 format-check: $(VENV)/linted
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $$(find csrc -name '*.h' -o -name '*.cpp')
+	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests/cuda_emulation -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info vsae_fast/*.so

@@ -31,7 +31,7 @@ def importance_impute(
         density = -0.5 * ((x - output) / log_scale.exp()) ** 2 - log_scale - HALF_LOG_TWO_PI
         log_likelihood, expected = (density * mask).sum(-1), output
     else:
-        log_likelihood, blocks = torch.zeros(z.shape[:2]), []
+        log_likelihood, blocks = z.new_zeros(z.shape[:2]), []
         for a, kind in enumerate(layout.kinds):
             columns = slice(layout.starts[a], layout.starts[a + 1])
             out, target = output[..., columns], x[:, columns]

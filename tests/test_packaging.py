@@ -34,7 +34,8 @@ def test_sdist_holds_what_a_build_needs(distributions):
     with tarfile.open(distributions[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = {"setup.py", "CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
-    for folder, suffixes in (("csrc", {".h", ".cpp"}), ("kernels", {".py"}), ("vsae_fast", {".py", ".pyi", ".typed"})):
+    sources = (("csrc", {".h", ".cpp", ".cu"}), ("kernels", {".py"}), ("vsae_fast", {".py", ".pyi", ".typed"}))
+    for folder, suffixes in sources:
         found = {
             str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*") if p.suffix in suffixes or p.name == "py.typed"
         }
@@ -51,7 +52,10 @@ def test_wheel_holds_the_package_and_nothing_else(distributions):
     assert {name for name in top if not name.endswith(".dist-info")} == {"vsae_fast"}
     expected = {str(p.relative_to(ROOT)) for p in (ROOT / "vsae_fast").rglob("*.py*") if p.suffix in {".py", ".pyi"}}
     expected |= {f"vsae_fast/kernels/{p.name}" for p in (ROOT / "kernels").glob("*.py")} | {"vsae_fast/py.typed"}
+    device_code = [p for part in ("core", "cuda") for p in (ROOT / "csrc" / part).iterdir()]
+    expected |= {f"vsae_fast/{p.relative_to(ROOT)}" for p in device_code}
     assert expected <= names, expected - names
+    assert not [name for name in names if name.startswith(("vsae_fast/csrc/cpu", "vsae_fast/csrc/bindings"))]
     assert len([name for name in names if re.fullmatch(r"vsae_fast/_native\..*\.so", name)]) == 1
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vsae_fast.calibration import spread_factors
 from vsae_fast.caller_warning import warn_caller
+from vsae_fast.cuda.compiler import check_device
 from vsae_fast.ensemble import EnsembleImputer, train_models
 from vsae_fast.imputation import CHUNK_ROWS, RowImputer, check_fills
 from vsae_fast.models.vsae import VSAE
@@ -70,8 +71,10 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Override the preset's training plan. Training reports on the logger ``vsae_fast`` when it ended too early.
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``; ``"auto"`` is the CPU.
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "cuda", "reference"}
         Kernels of training and imputation: ``"auto"`` takes C++ on the CPU, ``"reference"`` is plain PyTorch.
+        ``"cuda"`` samples with the CUDA kernel (extra ``cuda``; all ``n_samples``, no draws) and needs a GPU; it has
+        not been run on one yet.
     n_jobs : int, optional
         Threads of training and imputation; torch's setting where it is left out, -1 for all processors.
     add_indicator : bool
@@ -398,6 +401,11 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.preset not in PRESETS:
             raise ValueError(f"unknown preset {self.preset!r}; use one of {', '.join(map(repr, PRESETS))}")
         check_backend(self.backend)
+        device = resolve_device(self.device)
+        if self.backend == "cuda" and device.type != "cuda":
+            raise ValueError(f"backend='cuda' needs device='cuda', got device={self.device!r}")
+        if self.backend == "cuda":
+            check_device(device)
         if self.schema is not None and not isinstance(self.schema, Mapping):
             raise ValueError(f"schema must be a dict of column to kind, got {type(self.schema).__name__}")
         if self.sampler is not None:
@@ -415,7 +423,7 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
         if self.n_jobs is not None and (self.n_jobs == 0 or self.n_jobs < -1):
             raise ValueError(f"n_jobs must be a positive integer or -1, got {self.n_jobs!r}")
-        return resolve_device(self.device)
+        return device
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

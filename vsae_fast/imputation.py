@@ -11,7 +11,7 @@ from vsae_fast.models.vsae import VSAE
 from vsae_fast.noise import FILL, latent_noise, standard_normal
 from vsae_fast.ops.importance_impute import Imputation, importance_impute
 from vsae_fast.ops.propose import propose
-from vsae_fast.ops.registry import runs_kernel
+from vsae_fast.ops.registry import resolve
 
 CHUNK_ROWS = 2048  # memory beside the result is O(chunk), whatever N and K
 
@@ -48,7 +48,8 @@ class RowImputer:
         is rounded up to a multiple.
     tolerance : float
         Share of a value's predicted spread at which its standard error lets the row stop sampling; 0 never stops.
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "cuda", "reference"}
+        Of the sampling; ``"cuda"`` encodes as the reference does.
     n_threads : int, optional
     """
 
@@ -68,9 +69,8 @@ class RowImputer:
         check_fills(n_fills, model.config)
         parameter = model.decoders.raw_scale
         self._device = parameter.device
-        self._encoders = model.folded_encoders(
-            torch.float32 if runs_kernel(backend, torch.float32, self._device) else torch.float64
-        )
+        native = resolve(backend, torch.float32, self._device) == "cpu"
+        self._encoders = model.folded_encoders(torch.float32 if native else torch.float64)
         self._decoders = model.folded(torch.float32)
         n_samples = math.ceil(n_samples / n_fills) * n_fills
         self._noise = latent_noise(sampler, seed, (n_samples, model.n_latent)).to(self._device)

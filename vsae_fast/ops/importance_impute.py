@@ -18,6 +18,9 @@ from typing import NamedTuple
 import torch
 
 from vsae_fast import _native
+from vsae_fast.cuda.compiler import load
+from vsae_fast.cuda.importance_impute import BLOCKS_PER_PROCESSOR, THREADS, LayerShape, ModelShape
+from vsae_fast.cuda.importance_impute import run as run_importance_impute
 from vsae_fast.ops.elbo import data_log_likelihood, mask_log_likelihood
 from vsae_fast.ops.folded_decoders import FoldedDecoders, unflatten
 from vsae_fast.ops.layout import AttributeLayout, gather_group
@@ -307,6 +310,65 @@ def _cpu(
     return imputed, log_evidence, effective_size, n_spent, draws
 
 
+def _cuda(
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    noise: torch.Tensor,
+    context: torch.Tensor | None,
+    row_id: torch.Tensor | None,
+    mask_weight: list[torch.Tensor],
+    mask_bias: list[torch.Tensor],
+    mask_activation: list[bool],
+    data_weight: list[torch.Tensor],
+    data_bias: list[torch.Tensor],
+    data_activation: list[bool],
+    log_scale: torch.Tensor,
+    wide_attribute: list[int],
+    wide_triangle: list[torch.Tensor],
+    wide_projection: list[torch.Tensor],
+    attribute_start: list[int],
+    attribute_kind: list[int],
+    negative_slope: float,
+    visible_weight: float,
+    tolerance: float,
+    n_draws: int,
+    seed: int,
+    n_threads: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    del wide_attribute, wide_triangle, wide_projection, tolerance, row_id, seed, n_threads  # it takes all samples
+    if n_draws:
+        raise ValueError("backend='cuda' of importance_impute does not draw x_u; use backend='reference'")
+    weights, biases = [*mask_weight, *data_weight[:-1]], [*mask_bias, *data_bias[:-1]]
+    shapes = [
+        LayerShape(weight.shape[1], weight.shape[0], active)
+        for weight, active in zip(weights, [*mask_activation, *data_activation[:-1]], strict=True)
+    ]
+    n = len(mask_weight)
+    shape = ModelShape(
+        tuple(shapes[:n]), tuple(shapes[n:]), tuple(attribute_start), tuple(attribute_kind), negative_slope
+    )
+    module = load("importance_impute", shape.prelude(), x.device, THREADS)
+    n_processors = torch.cuda.get_device_properties(x.device).multi_processor_count
+    imputed, log_evidence, effective_size = run_importance_impute(
+        module.launch,
+        shape,
+        BLOCKS_PER_PROCESSOR * n_processors // max(x.shape[0], 1),
+        mean=mean,
+        scale=scale,
+        x=x,
+        mask=mask,
+        noise=noise,
+        context=context,
+        parameters=shape.parameters(weights, biases, data_weight[-1], data_bias[-1]),
+        log_scale=log_scale,
+        visible_weight=visible_weight,
+    )
+    spent = torch.full(x.shape[:1], noise.shape[0], dtype=torch.int32, device=x.device)
+    return imputed, log_evidence, effective_size, spent, x.new_empty(x.shape[0], 0, x.shape[1])
+
+
 OP = Op(
     "importance_impute(Tensor mean, Tensor scale, Tensor x, Tensor mask, Tensor noise, Tensor? context, "
     "Tensor? row_id, Tensor[] mask_weight, Tensor[] mask_bias, bool[] mask_activation, "
@@ -317,6 +379,7 @@ OP = Op(
     _reference,
     _fake,
     _cpu,
+    _cuda,
 )
 
 
@@ -368,7 +431,8 @@ def importance_impute(
         Of the draws.
     n_threads : int, optional
         Of the C++ kernel; torch's own setting where it is left out.
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "cuda", "reference"}
+        ``"cuda"`` takes all samples whatever the tolerance and does not draw.
 
     Returns
     -------
@@ -394,7 +458,7 @@ def importance_impute(
     if row_id is not None and (row_id.shape != x.shape[:1] or row_id.dtype != torch.int64):
         raise ValueError(f"row_id must be int64 of shape ({x.shape[0]},), got {row_id.dtype} {tuple(row_id.shape)}")
     layers = (*decoders.data_layers, decoders.output)
-    wide = decoders.wide_likelihoods if backend != "reference" else ()
+    wide = decoders.wide_likelihoods if backend not in ("cuda", "reference") else ()
     result = OP.select(backend, mean)(
         mean,
         scale,

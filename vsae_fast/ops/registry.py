@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 LIBRARY = torch.library.Library("vsae_fast", "DEF")
-BACKENDS = ("auto", "cpu", "reference")
+BACKENDS = ("auto", "cpu", "cuda", "reference")
 
 _preferred: ContextVar[str] = ContextVar("vsae_fast_backend", default="auto")
 
@@ -44,14 +44,22 @@ class Op:
         Gives the shapes of the results.
     kernel : callable
         Takes float32 tensors on the CPU.
+    cuda : callable, optional
+        Takes float32 tensors on a CUDA device. It runs where it is asked for by name: none has been measured yet.
     """
 
     def __init__(
-        self, schema: str, reference: Callable[..., Any], fake: Callable[..., Any], kernel: Callable[..., Any]
+        self,
+        schema: str,
+        reference: Callable[..., Any],
+        fake: Callable[..., Any],
+        kernel: Callable[..., Any],
+        cuda: Callable[..., Any] | None = None,
     ) -> None:
         self.name = schema[: schema.index("(")]
         self.reference = reference
         self.kernel = kernel
+        self.cuda = cuda
         LIBRARY.define(schema)
         LIBRARY.impl(self.name, reference, "CompositeExplicitAutograd")
         LIBRARY.impl(self.name, self._float32_or_reference, "CPU")
@@ -76,8 +84,11 @@ class Op:
         ValueError
             The name is unknown, or the backend cannot run on this tensor.
         """
-        if not runs_kernel(backend, tensor.dtype, tensor.device):
+        backend = resolve(backend, tensor.dtype, tensor.device)
+        if backend == "reference":
             return self.reference
+        if backend == "cuda":
+            return self._cuda_kernel(tensor)
         if not _fits(tensor.dtype, tensor.device):
             raise ValueError(
                 f"backend='cpu' of {self.name} takes float32 tensors on the CPU, got {tensor.dtype} on "
@@ -85,13 +96,23 @@ class Op:
             )
         return self.dispatched
 
+    def _cuda_kernel(self, tensor: torch.Tensor) -> Callable[..., Any]:
+        if self.cuda is None:
+            raise ValueError(f"{self.name} has no CUDA kernel; use backend='reference', which runs on the GPU too")
+        if tensor.device.type != "cuda" or tensor.dtype != torch.float32:
+            raise ValueError(
+                f"backend='cuda' of {self.name} takes float32 tensors on a CUDA GPU, got {tensor.dtype} on "
+                f"{tensor.device}; use backend='auto'"
+            )
+        return self.cuda
 
-def runs_kernel(backend: str, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether ``backend`` means the C++ kernels for such tensors; see :meth:`Op.select`."""
+
+def resolve(backend: str, dtype: torch.dtype, device: torch.device) -> str:
+    """What ``backend`` means for such tensors: ``"cpu"``, ``"cuda"`` or ``"reference"``; see :meth:`Op.select`."""
     check_backend(backend)
     if backend == "auto":
         backend = _preferred.get() if _fits(dtype, device) else "reference"
-    return backend != "reference"
+    return "cpu" if backend == "auto" else backend
 
 
 def _fits(dtype: torch.dtype, device: torch.device) -> bool:

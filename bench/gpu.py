@@ -1,0 +1,171 @@
+"""Measure a GPU and the ops on it against eager and compiled PyTorch, in one process.
+
+python -m bench.gpu [--quick] [--device cuda] [--results FOLDER]
+
+Bandwidth of a copy and the rate of large matrix products come first; then every case of importance_impute in turns with
+its opponents. Writes gpu-<name of the device>.json. `--device cpu` runs the same on the CPU, to see that it does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import eager, environment, paired
+from bench.imputing import CASES, Case, flop_per_sample, make_model, make_rows
+from vsae_fast.ops.importance_impute import importance_impute
+
+RESULTS = Path(__file__).parent / "results"
+ROWS = {"paper network, 12 numbers": 200_000}  # of a call of the kernel; the other cases take ROWS_ELSEWHERE
+ROWS_ELSEWHERE = 20_000
+EAGER_ROWS = (256, 1024, 4096)
+COPY_FLOATS, PRODUCT = 1 << 28, 8192
+
+
+def main() -> None:
+    """Measure and write the result file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small and short: to see that it runs")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("torch sees no CUDA GPU; --device cpu --quick shows that the benchmark runs")
+    result = {
+        "device": describe(device),
+        "environment": environment.describe(torch.get_num_threads()),
+        "ceilings": ceilings(device, arguments.quick),
+        "importance_impute": [],
+    }
+    for name, case in CASES.items():
+        result["importance_impute"].append(measure(name, case, device, arguments.quick, result["ceilings"]))
+        print(json.dumps(result["importance_impute"][-1], indent=1), flush=True)
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^a-z0-9]+", "-", result["device"]["name"].lower()).strip("-")
+    (arguments.results / f"gpu-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Name, capability and versions; nothing about the host."""
+    if device.type == "cpu":
+        return {"name": "cpu"}
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count,
+        "memory_gib": round(properties.total_memory / 2**30, 1),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+    }
+
+
+def synchronized(device: torch.device, run: Callable[[], Any]) -> Callable[[], Any]:
+    """Run that ends when the device has."""
+
+    def whole() -> Any:
+        result = run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return result
+
+    return whole
+
+
+def ceilings(device: torch.device, quick: bool) -> dict[str, float]:
+    """Copy bandwidth in GB/s, reads and writes together, and rates of matrix products in GFLOP/s."""
+    shrink = 64 if quick else 1
+    source = torch.randn(COPY_FLOATS // shrink, device=device)
+    target = torch.empty_like(source)
+    n = PRODUCT // (16 if quick else 1)
+    a, b = (torch.randn(n, n, device=device) for _ in range(2))
+
+    def product(tf32: bool) -> Callable[[], Any]:
+        def run() -> Any:
+            torch.backends.cuda.matmul.allow_tf32 = tf32
+            result = a @ b
+            torch.backends.cuda.matmul.allow_tf32 = False
+            return result
+
+        return run
+
+    candidates = {"copy": lambda: target.copy_(source), "float32": product(False), "tf32": product(True)}
+    whole = {name: synchronized(device, run) for name, run in candidates.items()}
+    times = paired.alternate(whole, rounds=3 if quick else 11, seconds=0.05 if quick else 0.3)
+    seconds = {name: statistics.median(values) for name, values in times.items()}
+    return {
+        "copy_gb_per_s": 8 * source.numel() / seconds["copy"] / 1e9,
+        "float32_gflops": 2 * n**3 / seconds["float32"] / 1e9,
+        "tf32_gflops": 2 * n**3 / seconds["tf32"] / 1e9,
+    }
+
+
+def measure(name: str, case: Case, device: torch.device, quick: bool, peaks: dict[str, float]) -> dict[str, Any]:
+    """Rates of one case and their ratios to the kernel's."""
+    generator = torch.Generator().manual_seed(0)
+    model = make_model(case, generator)
+    n_rows = 32 if quick else ROWS.get(name, ROWS_ELSEWHERE)
+    rows = {key: value.to(device) for key, value in make_rows(case, model, n_rows, generator).items()}
+    noise = torch.randn(case.n_samples, model.n_latent, generator=generator).to(device)
+    model = model.to(device)
+    decoders = model.folded(torch.float32)
+    context = model.decoders.fold_context(rows["hidden"])
+    context = None if context is None else context.detach()
+    backend = "cuda" if device.type == "cuda" else "cpu"
+
+    def first(n: int) -> tuple[torch.Tensor, ...]:
+        return tuple(rows[key][:n] for key in ("mean", "scale", "x", "mask"))
+
+    def ours() -> Any:
+        return importance_impute(*first(n_rows), noise, decoders, context=context, backend=backend)
+
+    def twin(run: Any, n: int) -> Callable[[], Any]:
+        return lambda: run(model, *first(n), noise, rows["hidden"][:n])
+
+    imputed, evidence, _ = eager.importance_impute(model, *first(8), noise, rows["hidden"][:8])
+    result = ours()
+    torch.testing.assert_close(result.imputed[:8], imputed, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(result.log_evidence[:8], evidence.double(), rtol=1e-4, atol=1e-2)
+
+    items: dict[str, int] = {}
+    candidates: dict[str, Callable[[], Any]] = {}
+    runs = {"eager": eager.importance_impute}
+    if not quick:
+        runs["compiled"] = torch.compile(eager.importance_impute)
+    for kind, run in runs.items():
+        for n in (8,) if quick else EAGER_ROWS:
+            items[f"{kind}, {n} rows"], candidates[f"{kind}, {n} rows"] = n, twin(run, n)
+    items["kernel"], candidates["kernel"] = n_rows, ours
+    fitting = {}
+    for key, run in candidates.items():
+        try:
+            fitting[key] = synchronized(device, run)
+            fitting[key]()
+        except torch.OutOfMemoryError:
+            fitting.pop(key)
+    times = paired.alternate(fitting, rounds=3 if quick else 7, seconds=0.02 if quick else 0.3)
+    rates = {key: items[key] / statistics.median(values) for key, values in times.items()}
+    flop = flop_per_sample(decoders, rows["mask"])
+    gflops = rates["kernel"] * case.n_samples * flop / 1e9
+    return {
+        "case": name,
+        "backend": backend,
+        "n_samples": case.n_samples,
+        "rows_per_second": rates,
+        "times_as_fast": {key: rates["kernel"] / rate for key, rate in rates.items() if key != "kernel"},
+        "flop_per_sample": flop,
+        "gflops": gflops,
+        "share_of_float32_product": gflops / peaks["float32_gflops"],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,421 @@
+// importance_impute for CUDA devices of compute capability 6.0 and up, float32.
+//
+// Compiled at run time for one model: vsae_fast/cuda/importance_impute.py writes its shapes as constants of namespace
+// vsae::model in front of this file. A block of threads takes a row, or a run of a row's samples where rows are few;
+// the samples go by tiles whose activations live in shared memory, and of a row nothing but its result is written.
+// Runs of samples leave (reference, sums), which merge_importance_impute puts together.
+#include "core/importance_impute.h"
+#include "cuda/dense.h"
+#include "cuda/sum.h"
+
+namespace vsae {
+
+using namespace model;
+
+// ---- shapes ---------------------------------------------------------------------------------------------------------
+
+constexpr int kMaskLayerCount = sizeof(kMaskLayers) / sizeof(Layer);
+constexpr int kDataLayerCount = sizeof(kDataLayers) / sizeof(Layer);
+constexpr int kHidden = kDataLayers[kDataLayerCount - 1].n_out;  // H
+constexpr int kSlices = kThreads / kTile;                        // threads that share a sample's likelihood terms
+constexpr int kPartial = 3 + kHidden + kLogits;                  // floats that a run of samples leaves
+constexpr int kBlocksPerProcessor = 4;                           // caps registers at 128 a thread
+static_assert(kThreads % kTile == 0, "every sample needs a whole number of threads");
+
+constexpr int at_least(int a, int b) { return a > b ? a : b; }
+constexpr int rounded(int floats) { return (floats + 3) / 4 * 4; }  // whole float4
+
+// Layers write to buffers 0, 1, 0, ...; the mask decoder's last writes beside the latents. Outputs and logits take the
+// buffer that does not hold the last hidden vector.
+constexpr int widest(int buffer) {
+    int width = 0;
+    for (int i = 0; i + 1 < kMaskLayerCount; ++i)
+        if (i % 2 == buffer) width = at_least(width, kMaskLayers[i].n_out);
+    for (int i = 0; i < kDataLayerCount; ++i)
+        if (i % 2 == buffer) width = at_least(width, kDataLayers[i].n_out);
+    if (kDataLayerCount % 2 == buffer) {
+        width = at_least(width, kLogits);
+        if (kNumbers) width = at_least(width, Dense<kTile>::outputs_at_once<kNumbers>());
+    }
+    return width;
+}
+
+// Shared memory, in floats.
+constexpr int kInput = 0;  // [L + M, tile]: latents, then mask logits, then probabilities
+constexpr int kBuffer0 = kInput + (kLatent + kAttributes) * kTile;
+constexpr int kBuffer1 = kBuffer0 + widest(0) * kTile;
+constexpr int kWeights = kBuffer1 + widest(1) * kTile;  // chunk of a layer
+constexpr int kRowBias = kWeights + kChunkFloats;       // of the first data layer, the context in it
+constexpr int kMean = kRowBias + rounded(kDataLayers[0].n_out);
+constexpr int kScale = kMean + rounded(kLatent);
+constexpr int kTotal = kScale + rounded(kLatent);  // log-weights of the tile, by slices
+constexpr int kLost = kTotal + kThreads;
+constexpr int kWeight = kLost + kThreads;
+constexpr int kReduce = kWeight + kTile;
+constexpr int kColumn = kReduce + kThreads;          // observed ones of the numerical columns, as int
+constexpr int kLevel = kColumn + rounded(kNumbers);  // observed level of each attribute, or -1, as int
+constexpr int kObserved = kLevel + rounded(kAttributes);
+constexpr int kSums = kObserved + rounded(kAttributes);  // [H], then [logits]
+constexpr int kSharedFloats = kSums + rounded(kHidden + kLogits);
+static_assert(kSharedFloats * sizeof(float) <= 48 * 1024, "the model does not fit the shared memory of every device");
+
+// ---- the inputs and outputs of a call
+// ---------------------------------------------------------------------------------
+
+struct Call {
+    int n_rows, n_samples, n_proposals, n_splits;
+    float visible_weight;
+    const float* parameters;  // weights and biases
+    const float* log_scale;   // [numbers]
+    const int* column;        // [numbers] their columns of x
+    const int* start;         // [M + 1] first column of each attribute
+    const int* kind;          // [M]
+    const int* first;         // [M] first of the attribute's numbers, or of its logits
+    const float* noise;       // [L, K]
+    const float* mean;        // [N, P, L]
+    const float* scale;
+    const float* context;  // [N, P, C] or null
+    const float* x;        // [N, D]
+    const float* mask;     // [N, M]
+    float* imputed;        // [N, D]
+    double* log_evidence;
+    double* effective_size;
+    float* partial;  // [N, splits, kPartial]; not touched where there is one split
+};
+
+// ---- what a block does
+// ------------------------------------------------------------------------------------------------
+
+struct Accumulators {
+    float reference;   // log-weights count relative to it
+    float weight_sum;  // of this thread's samples
+    float square_sum;
+};
+
+__device__ float block_sum(float value, float* reduce) {
+    const int thread = threadIdx.x;
+    __syncthreads();
+    reduce[thread] = value;
+    for (int half = kThreads / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (thread < half) reduce[thread] += reduce[thread + half];
+    }
+    __syncthreads();
+    return reduce[0];
+}
+
+__device__ float softplus(float a) { return fmaxf(a, 0.0f) + log1pf(expf(-fabsf(a))); }
+
+template <int kIndex>
+__device__ void run_mask_layers(const Call& call, float* shared) {
+    if constexpr (kIndex < kMaskLayerCount) {
+        constexpr Layer layer = kMaskLayers[kIndex];
+        constexpr int kFrom = kIndex == 0 ? kInput : (kIndex - 1) % 2 == 0 ? kBuffer0 : kBuffer1;
+        constexpr int kTo = kIndex + 1 == kMaskLayerCount ? kInput + kLatent * kTile
+                            : kIndex % 2 == 0             ? kBuffer0
+                                                          : kBuffer1;
+        Dense<kTile>::layer<layer.n_in, layer.n_out, layer.active>(call.parameters + layer.weight,
+                                                                   call.parameters + layer.bias, kSlope, shared + kFrom,
+                                                                   shared + kTo, shared + kWeights);
+        run_mask_layers<kIndex + 1>(call, shared);
+    }
+}
+
+template <int kIndex>
+__device__ void run_data_layers(const Call& call, float* shared) {
+    if constexpr (kIndex < kDataLayerCount) {
+        constexpr Layer layer = kDataLayers[kIndex];
+        constexpr int kFrom = kIndex == 0 ? kInput : (kIndex - 1) % 2 == 0 ? kBuffer0 : kBuffer1;
+        constexpr int kTo = kIndex % 2 == 0 ? kBuffer0 : kBuffer1;
+        const float* bias = kIndex == 0 ? shared + kRowBias : call.parameters + layer.bias;
+        Dense<kTile>::layer<layer.n_in, layer.n_out, layer.active>(call.parameters + layer.weight, bias, kSlope,
+                                                                   shared + kFrom, shared + kTo, shared + kWeights);
+        run_data_layers<kIndex + 1>(call, shared);
+    }
+}
+
+constexpr int kLastHidden = (kDataLayerCount - 1) % 2 == 0 ? kBuffer0 : kBuffer1;
+constexpr int kFreeBuffer = (kDataLayerCount - 1) % 2 == 0 ? kBuffer1 : kBuffer0;
+
+// What does not change within a row. Returns the number of observed numbers; all threads get the same.
+__device__ int prepare_row(const Call& call, long long row, float* shared) {
+    const float* x = call.x + row * kColumns;
+    const float* mask = call.mask + row * kAttributes;
+    int* column = reinterpret_cast<int*>(shared + kColumn);
+    int* level = reinterpret_cast<int*>(shared + kLevel);
+    __syncthreads();
+    for (int a = threadIdx.x; a < kAttributes; a += kThreads) {
+        shared[kObserved + a] = mask[a];
+        level[a] = -1;
+        if (mask[a] > 0 && call.kind[a] == kCategorical)
+            for (int c = call.start[a]; c < call.start[a + 1]; ++c)
+                if (x[c] > 0) level[a] = c - call.start[a];
+    }
+    for (int i = threadIdx.x; i < kHidden + kLogits; i += kThreads) shared[kSums + i] = 0;
+    __syncthreads();
+    int count = 0;  // every thread counts all; one writes each
+    for (int a = 0; a < kAttributes; ++a) {
+        if (shared[kObserved + a] <= 0 || call.kind[a] != kNumerical) continue;
+        const int width = call.start[a + 1] - call.start[a];
+        for (int i = threadIdx.x; i < width; i += kThreads) column[count + i] = call.first[a] + i;
+        count += width;
+    }
+    __syncthreads();
+    return count;
+}
+
+// What does not change within a proposal; returns the constant of its log-weights.
+__device__ float prepare_proposal(const Call& call, long long row, int proposal, float* shared) {
+    const long long at = row * call.n_proposals + proposal;
+    float constant = 0;
+    __syncthreads();
+    for (int l = threadIdx.x; l < kLatent; l += kThreads) {
+        const float mean = call.mean[at * kLatent + l], scale = call.scale[at * kLatent + l];
+        shared[kMean + l] = mean;
+        shared[kScale + l] = scale;
+        constant += logf(scale) - 0.5f * mean * mean;
+    }
+    constexpr Layer first = kDataLayers[0];
+    for (int j = threadIdx.x; j < first.n_out; j += kThreads)
+        shared[kRowBias + j] =
+            call.parameters[first.bias + j] + (call.context ? call.context[at * first.n_out + j] : 0.0f);
+    return block_sum(constant, shared + kReduce);
+}
+
+// Log-likelihood terms of this thread's share (its sample, every kSlices-th term).
+__device__ void score_numbers(const Call& call, long long row, int count, int sample, int slice, float* shared,
+                              Sum& own) {
+    if constexpr (kNumbers > 0) {
+        constexpr int kOutputs = Dense<kTile>::outputs_at_once<kNumbers>();
+        for (int first = 0; first < count; first += kOutputs) {
+            Dense<kTile>::tile<kHidden, kNumbers, false>(
+                call.parameters + kNumberWeight, kNumbers, nullptr, reinterpret_cast<const int*>(shared + kColumn),
+                first, count, kSlope, shared + kLastHidden, shared + kFreeBuffer, shared + kWeights);
+            __syncthreads();
+            const int n = count - first < kOutputs ? count - first : kOutputs;
+            for (int i = slice; i < n; i += kSlices) {
+                // The bias comes last: a large one would cost every partial sum its digits.
+                const int number = reinterpret_cast<const int*>(shared + kColumn)[first + i];
+                const float rest = call.x[row * kColumns + call.column[number]] - call.parameters[kNumberBias + number];
+                const float distance =
+                    (rest - shared[kFreeBuffer + i * kTile + sample]) * expf(-call.log_scale[number]);
+                own.add(-0.5f * call.visible_weight * distance * distance);
+            }
+        }
+    }
+}
+
+// Categories: log-probabilities of observed levels; the logits of unobserved attributes become probabilities.
+__device__ void score_levels(const Call& call, int sample, int slice, float* shared, Sum& own) {
+    if constexpr (kLogits > 0) {
+        Dense<kTile>::layer<kHidden, kLogits, false>(call.parameters + kLogitWeight, call.parameters + kLogitBias,
+                                                     kSlope, shared + kLastHidden, shared + kFreeBuffer,
+                                                     shared + kWeights);
+        __syncthreads();
+        const int* level = reinterpret_cast<const int*>(shared + kLevel);
+        for (int a = slice; a < kAttributes; a += kSlices) {
+            if (call.kind[a] != kCategorical) continue;
+            float* logit = shared + kFreeBuffer + call.first[a] * kTile + sample;
+            const int width = call.start[a + 1] - call.start[a];
+            float top = logit[0], sum = 0;
+            for (int c = 1; c < width; ++c) top = fmaxf(top, logit[c * kTile]);
+            for (int c = 0; c < width; ++c) sum += expf(logit[c * kTile] - top);
+            if (level[a] >= 0)
+                own.add(call.visible_weight * (logit[level[a] * kTile] - top - logf(sum)));
+            else
+                for (int c = 0; c < width; ++c) logit[c * kTile] = expf(logit[c * kTile] - top) / sum;
+        }
+    }
+}
+
+// Samples first..first+kTile-1 of a proposal, of which `count` exist.
+__device__ void run_tile(const Call& call, long long row, int first, int count, int n_observed, float constant,
+                         float* shared, Accumulators& sums) {
+    const int sample = threadIdx.x % kTile, slice = threadIdx.x / kTile;
+    const bool real = sample < count;
+    Sum own;
+    __syncthreads();
+    for (int l = slice; l < kLatent; l += kSlices) {
+        const float mean = shared[kMean + l], scale = shared[kScale + l];
+        const float e = real ? call.noise[static_cast<long long>(l) * call.n_samples + first + sample] : 0.0f;
+        shared[kInput + l * kTile + sample] = mean + scale * e;
+        // (e^2 - z^2) / 2 without what does not change within the proposal
+        own.add(e * ((0.5f - 0.5f * scale * scale) * e - mean * scale));
+    }
+    run_mask_layers<0>(call, shared);
+    __syncthreads();
+    for (int a = slice; a < kAttributes; a += kSlices) {
+        float* logit = shared + kInput + (kLatent + a) * kTile + sample;
+        own.add(-softplus(shared[kObserved + a] > 0 ? -*logit : *logit));
+        *logit = 1.0f / (1.0f + expf(-*logit));
+    }
+    run_data_layers<0>(call, shared);
+    score_numbers(call, row, n_observed, sample, slice, shared, own);
+    score_levels(call, sample, slice, shared, own);
+
+    __syncthreads();
+    shared[kTotal + threadIdx.x] = own.total;
+    shared[kLost + threadIdx.x] = own.lost;
+    __syncthreads();
+    if (slice == 0) {
+        Sum all;
+        all.add(constant);
+        for (int other = 0; other < kSlices; ++other) {
+            Sum part;
+            part.total = shared[kTotal + other * kTile + sample];
+            part.lost = shared[kLost + other * kTile + sample];
+            all.add(part);
+        }
+        own = all;
+        // Finite however small, so that a row whose samples all underflow has weights, too.
+        shared[kWeight + sample] = real ? fmaxf(all.total, -3e38f) : -3.4e38f;
+    }
+    __syncthreads();
+    float top = sums.reference;
+    for (int s = 0; s < kTile; s += 4) {
+        const float4 four = *reinterpret_cast<const float4*>(shared + kWeight + s);
+        top = fmaxf(top, fmaxf(fmaxf(four.x, four.y), fmaxf(four.z, four.w)));
+    }
+    const float factor = expf(sums.reference - top);
+    sums.reference = top;
+    __syncthreads();
+    if (slice == 0) {
+        const float weight = real ? expf(fminf(own.relative_to(top), 80.0f)) : 0.0f;
+        shared[kWeight + sample] = weight;
+        sums.weight_sum = factor * sums.weight_sum + weight;
+        sums.square_sum = factor * factor * sums.square_sum + weight * weight;
+    }
+    __syncthreads();
+    for (int j = threadIdx.x; j < kHidden + kLogits; j += kThreads) {
+        const float* value = shared + (j < kHidden ? kLastHidden + j * kTile : kFreeBuffer + (j - kHidden) * kTile);
+        float sum = factor * shared[kSums + j];
+#pragma unroll 4
+        for (int s = 0; s < kTile; ++s) {
+            const int at = (s + j) % kTile;  // neighbouring threads read neighbouring banks
+            sum += shared[kWeight + at] * value[at];
+        }
+        shared[kSums + j] = sum;
+    }
+}
+
+// The row's results from its sums; `weight_sum` and `square_sum` are those of the whole block.
+__device__ void finish(const Call& call, long long row, float reference, float weight_sum, float square_sum,
+                       const float* sums) {
+    const float* mask = call.mask + row * kAttributes;
+    for (int a = 0; a < kAttributes; ++a) {
+        const int begin = call.start[a], width = call.start[a + 1] - begin;
+        for (int i = threadIdx.x; i < width; i += kThreads) {
+            const long long at = row * kColumns + begin + i;
+            float value;
+            if (mask[a] > 0) {
+                value = call.x[at];
+            } else if (call.kind[a] == kCategorical) {
+                value = sums[kHidden + call.first[a] + i] / weight_sum;
+            } else {
+                const int number = call.first[a] + i;
+                float sum = 0;
+                for (int j = 0; j < kHidden; ++j)
+                    sum += call.parameters[kNumberWeight + j * kNumbers + number] * sums[j];
+                value = call.parameters[kNumberBias + number] + sum / weight_sum;
+            }
+            call.imputed[at] = value;
+        }
+    }
+    if (threadIdx.x == 0) {
+        double constant = 0;
+        for (int a = 0; a < kAttributes; ++a)
+            if (mask[a] > 0 && call.kind[a] == kNumerical)
+                for (int c = call.start[a]; c < call.start[a + 1]; ++c)
+                    constant -= call.log_scale[call.first[a] + c - call.start[a]] + 0.91893853320467274;  // log(2 pi)/2
+        call.log_evidence[row] = reference + log(static_cast<double>(weight_sum)) -
+                                 log(static_cast<double>(call.n_samples)) + call.visible_weight * constant;
+        call.effective_size[row] = static_cast<double>(weight_sum) * weight_sum / square_sum;
+    }
+}
+
+}  // namespace vsae
+
+// Grid: rows, splits. `partial` may be null where there is one split.
+extern "C" __global__ void __launch_bounds__(vsae::kThreads, vsae::kBlocksPerProcessor)
+    importance_impute(int n_rows, int n_samples, int n_proposals, int n_splits, float visible_weight,
+                      const float* parameters, const float* log_scale, const int* column, const int* start,
+                      const int* kind, const int* first, const float* noise, const float* mean, const float* scale,
+                      const float* context, const float* x, const float* mask, float* imputed, double* log_evidence,
+                      double* effective_size, float* partial) {
+    using namespace vsae;
+    __shared__ __align__(16) float shared[kSharedFloats];
+    const Call call{n_rows,  n_samples, n_proposals, n_splits, visible_weight, parameters,     log_scale,
+                    column,  start,     kind,        first,    noise,          mean,           scale,
+                    context, x,         mask,        imputed,  log_evidence,   effective_size, partial};
+    const long long row = blockIdx.x;
+    const int split = blockIdx.y;
+    const int per_proposal = n_samples / n_proposals;
+    const int tiles = (per_proposal + kTile - 1) / kTile;  // of a proposal
+    const int all = tiles * n_proposals;
+    const int begin = static_cast<int>(static_cast<long long>(all) * split / n_splits);
+    const int end = static_cast<int>(static_cast<long long>(all) * (split + 1) / n_splits);
+
+    const int n_observed = prepare_row(call, row, shared);
+    Accumulators sums{-3e38f, 0, 0};
+    float constant = 0;
+    for (int tile = begin; tile < end; ++tile) {
+        const int proposal = tile / tiles, within = tile % tiles * kTile;
+        if (tile == begin || within == 0) constant = prepare_proposal(call, row, proposal, shared);
+        const int left = per_proposal - within;
+        run_tile(call, row, proposal * per_proposal + within, left < kTile ? left : kTile, n_observed, constant, shared,
+                 sums);
+    }
+    const float weight_sum = block_sum(sums.weight_sum, shared + kReduce);
+    const float square_sum = block_sum(sums.square_sum, shared + kReduce);
+    if (n_splits == 1) return finish(call, row, sums.reference, weight_sum, square_sum, shared + kSums);
+    float* to = partial + (row * n_splits + split) * kPartial;
+    for (int j = threadIdx.x; j < kHidden + kLogits; j += kThreads) to[3 + j] = shared[kSums + j];
+    if (threadIdx.x == 0) {
+        to[0] = sums.reference;
+        to[1] = weight_sum;
+        to[2] = square_sum;
+    }
+}
+
+// Grid: rows.
+extern "C" __global__ void __launch_bounds__(vsae::kThreads)
+    merge_importance_impute(int n_samples, int n_splits, float visible_weight, const float* parameters,
+                            const float* log_scale, const int* column, const int* start, const int* kind,
+                            const int* first, const float* x, const float* mask, float* imputed, double* log_evidence,
+                            double* effective_size, const float* partial) {
+    using namespace vsae;
+    __shared__ float sums[kHidden + kLogits];
+    Call call{};
+    call.n_samples = n_samples;
+    call.visible_weight = visible_weight;
+    call.parameters = parameters;
+    call.log_scale = log_scale;
+    call.column = column;
+    call.start = start;
+    call.kind = kind;
+    call.first = first;
+    call.x = x;
+    call.mask = mask;
+    call.imputed = imputed;
+    call.log_evidence = log_evidence;
+    call.effective_size = effective_size;
+    const long long row = blockIdx.x;
+    const float* of_row = partial + row * n_splits * kPartial;
+    float reference = of_row[0];
+    for (int split = 1; split < n_splits; ++split) reference = fmaxf(reference, of_row[split * kPartial]);
+    float weight_sum = 0, square_sum = 0;
+    for (int split = 0; split < n_splits; ++split) {
+        const float* part = of_row + split * kPartial;
+        const float factor = expf(part[0] - reference);
+        weight_sum += factor * part[1];
+        square_sum += factor * factor * part[2];
+    }
+    for (int j = threadIdx.x; j < kHidden + kLogits; j += kThreads) {
+        float sum = 0;
+        for (int split = 0; split < n_splits; ++split)
+            sum += expf(of_row[split * kPartial] - reference) * of_row[split * kPartial + 3 + j];
+        sums[j] = sum;
+    }
+    __syncthreads();
+    finish(call, row, reference, weight_sum, square_sum, sums);
+}

@@ -1,0 +1,306 @@
+"""CUDA kernels without a GPU: their arithmetic on the host, their machine code for every architecture, their cache."""
+
+import io
+import json
+import multiprocessing
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tolerances
+from tests.cuda_emulation import compile_kernels
+from tests.random_models import CATEGORICAL, MANY, MIXED, NUMERICAL_12, ONE_CATEGORY, ONE_NUMBER, random_case
+from tests.test_importance_impute import errors, several_proposals
+from tests.test_importance_impute import run as run_op
+from vsae_fast import VSAEImputer
+from vsae_fast.cuda import compiler
+from vsae_fast.cuda.importance_impute import TILES, LayerShape, ModelShape, run
+from vsae_fast.ops.fill_unobserved import fill_unobserved
+from vsae_fast.ops.importance_impute import Imputation, importance_impute
+from vsae_fast.ops.layout import AttributeLayout
+
+ARCHITECTURES = ("sm_60", "sm_61", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")
+BUDGET = json.loads((Path(__file__).parent / "cuda_budget.json").read_text())
+WIDE = AttributeLayout(("numerical", "categorical"), (150, 5))  # more columns than a tile has outputs
+
+
+def shape_of(decoders):
+    def shapes(layers):
+        return tuple(LayerShape(la.weight.shape[1], la.weight.shape[0], la.activation) for la in layers)
+
+    layout = decoders.layout
+    return ModelShape(
+        shapes(decoders.mask_layers), shapes(decoders.data_layers), layout.starts, layout.kind_codes,
+        decoders.negative_slope,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("emulation")
+
+
+def emulate(case, folder, *, n_splits=1, visible_weight=1.0, tile=None):
+    """The kernel on the host; unobserved cells hold NaN, which would show if they were read."""
+    (mean, scale, x, mask, noise, decoders), keywords = case.arguments(torch.float32)
+    context = keywords["context"]
+    if mean.dim() == 2:
+        mean, scale = mean.unsqueeze(1), scale.unsqueeze(1)
+        context = None if context is None else context.unsqueeze(1)
+    shape = shape_of(decoders)
+    if tile is not None:
+        shape.__dict__["tile"] = tile  # in the place of the cached property
+    launch = compile_kernels(shape.prelude(), "importance_impute.cu", folder)
+    layers = (*decoders.mask_layers, *decoders.data_layers)
+    results = run(
+        launch,
+        shape,
+        n_splits,
+        mean=mean,
+        scale=scale,
+        x=torch.where(decoders.layout.expand(mask) > 0, x, torch.nan),
+        mask=mask,
+        noise=noise,
+        context=context,
+        parameters=shape.parameters(
+            [la.weight for la in layers], [la.bias for la in layers], decoders.output.weight, decoders.output.bias
+        ),
+        log_scale=decoders.log_scale,
+        visible_weight=visible_weight,
+    )
+    return Imputation(*results, n_spent=None, draws=None)
+
+
+def assert_as_good_as_eager(case, folder, *, visible_weight=1.0, **options):
+    truth = run_op(case, torch.float64, "reference", visible_weight=visible_weight)
+    eager = errors(run_op(case, torch.float32, "reference", visible_weight=visible_weight), truth)
+    result = emulate(case, folder, visible_weight=visible_weight, **options)
+    kernel = errors(result, truth)
+    assert torch.isfinite(result.imputed).all()
+    assert kernel["log_evidence"] <= tolerances.LOG_EVIDENCE_RELATIVE, (kernel, eager)
+    for name in ("imputed", "effective_size"):
+        allowed = tolerances.TIMES_EAGER * max(eager[name], tolerances.EAGER_FLOOR)
+        assert kernel[name] <= allowed, (name, kernel, eager)
+    return result
+
+
+@pytest.mark.parametrize("n_samples", [1, 31, 200])
+@pytest.mark.parametrize(
+    "layout", [NUMERICAL_12, CATEGORICAL, MIXED, ONE_NUMBER, ONE_CATEGORY], ids=["12", "5c", "mixed", "1", "1c"]
+)
+def test_importance_impute_matches_float64_reference(layout, n_samples, folder):
+    assert_as_good_as_eager(random_case(layout, 3, n_samples, seed=n_samples), folder)
+
+
+@pytest.mark.parametrize("tile", TILES)
+def test_importance_impute_with_every_tile(tile, folder):
+    case = random_case(MIXED, 2, 150, context=True, data_widths=(40, 24), mask_widths=(9,))
+    assert_as_good_as_eager(case, folder, tile=tile, visible_weight=0.2)
+
+
+@pytest.mark.parametrize(
+    ("layout", "widths"), [(WIDE, (64,)), (MANY, (128, 128)), (NUMERICAL_12, (256, 256))], ids=["wide", "many", "256"]
+)
+def test_importance_impute_of_wide_models(layout, widths, folder):
+    assert_as_good_as_eager(random_case(layout, 2, 70, data_widths=widths, context=True), folder)
+
+
+@pytest.mark.parametrize("n_splits", [1, 2, 3, 50])
+def test_importance_impute_with_several_proposals_and_blocks_a_row(n_splits, folder):
+    assert_as_good_as_eager(several_proposals(MIXED, 3, 300), folder, n_splits=n_splits)
+
+
+@pytest.mark.parametrize("observed", [0.0, 1.0])
+def test_importance_impute_of_rows_all_observed_or_all_missing(observed, folder):
+    assert_as_good_as_eager(random_case(MIXED, 3, 100, observed=observed), folder)
+
+
+def test_importance_impute_of_log_weights_of_ten_thousand(folder):
+    case = random_case(MIXED, 5, 100, observed=0.8)
+    case.x[:, 3] += 140 * case.decoders.log_scale[3].exp()
+    case.mask[:, 1] = 1
+    assert assert_as_good_as_eager(case, folder).log_evidence.min() < -8e3
+
+
+def test_importance_impute_of_no_rows(folder):
+    case = random_case(MIXED, 1, 10)
+    for name in ("mean", "scale", "x", "mask"):
+        setattr(case, name, getattr(case, name)[:0])
+    assert emulate(case, folder).imputed.shape == (0, MIXED.n_columns)
+
+
+def test_a_model_too_wide_for_shared_memory_is_named():
+    case = random_case(MIXED, 1, 1, data_widths=(4096,))
+    with pytest.raises(ValueError, match=r"backend='cuda' keeps 8 samples .*4096.*use backend='reference'"):
+        shape_of(case.decoders).prelude()
+
+
+# ---- machine code ---------------------------------------------------------------------------------------------------
+
+
+def report(kernel, prelude, architecture):
+    """What the assembler says of each kernel of a file."""
+    log = io.StringIO()
+    compiler.compile_source(kernel, prelude, architecture, log)
+    found = re.findall(
+        r"entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+        r".*?Used (\d+) registers(.*?)\n",
+        log.getvalue(),
+        re.DOTALL,
+    )
+    result = {}
+    for name, stack, stores, loads, registers, rest in found:
+        shared = re.search(r"(\d+) bytes smem", rest)
+        result[name] = {
+            "registers": int(registers), "stack": int(stack), "spill": int(stores) + int(loads),
+            "shared_bytes": int(shared[1]) if shared else 0,
+        }  # fmt: skip
+    return result
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("layout", "widths"),
+    [(NUMERICAL_12, (64,)), (AttributeLayout(("categorical",) * 22, (5,) * 22), (64,)), (NUMERICAL_12, (256, 256))],
+    ids=["paper", "categorical", "256"],
+)
+def test_machine_code_keeps_to_the_budget(layout, widths, architecture):
+    pytest.importorskip("cuda.core")
+    shape = shape_of(random_case(layout, 1, 1, data_widths=widths).decoders)
+    found = report("importance_impute", shape.prelude(), architecture)
+    assert found.keys() == BUDGET.keys()
+    for kernel, budget in BUDGET.items():
+        for what, limit in budget.items():
+            assert found[kernel][what] <= limit, (kernel, what, found[kernel])
+    # The plan and the kernel lay out shared memory alike.
+    assert found["importance_impute"]["shared_bytes"] == shape.shared_bytes(shape.tile)
+
+
+# ---- the cache ------------------------------------------------------------------------------------------------------
+
+
+def prelude():
+    return shape_of(random_case(ONE_NUMBER, 1, 1, mask_widths=(4,), data_widths=(4,)).decoders).prelude()
+
+
+def compile_into(folder, results):
+    import os
+
+    os.environ["VSAE_FAST_CACHE"] = str(folder)
+    results.put(compiler.machine_code("importance_impute", prelude(), "sm_61"))
+
+
+def test_cache_keeps_rebuilds_and_tells_models_apart(tmp_path, monkeypatch):
+    pytest.importorskip("cuda.core")
+    monkeypatch.setenv("VSAE_FAST_CACHE", str(tmp_path))
+    compiled = []
+    original = compiler.compile_source
+    monkeypatch.setattr(compiler, "compile_source", lambda *a: compiled.append(a) or original(*a))
+    code = compiler.machine_code("importance_impute", prelude(), "sm_61")
+    assert code.startswith(b"\x7fELF")
+    (file,) = (tmp_path / "cuda").iterdir()
+    assert compiler.machine_code("importance_impute", prelude(), "sm_61") == code
+    assert len(compiled) == 1
+    kept = file.read_bytes()
+    for damaged in (b"", kept[:-1], kept[:40] + b"x" + kept[41:]):
+        file.write_bytes(damaged)
+        assert compiler.machine_code("importance_impute", prelude(), "sm_61") == code
+    assert len(compiled) == 4
+    compiler.machine_code("importance_impute", prelude() + "// another\n", "sm_61")
+    compiler.machine_code("importance_impute", prelude(), "sm_60")
+    assert len(compiled) == 6
+    assert len(list((tmp_path / "cuda").iterdir())) == 3
+
+
+def test_another_users_machine_code_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("VSAE_FAST_CACHE", str(tmp_path))
+    monkeypatch.setattr(compiler, "compile_source", lambda *a: b"ours")
+    compiler.machine_code("importance_impute", "", "sm_61")
+    monkeypatch.setattr(compiler, "compile_source", lambda *a: b"again")
+    assert compiler.machine_code("importance_impute", "", "sm_61") == b"ours"
+    monkeypatch.setattr(compiler.os, "getuid", lambda: -1)
+    assert compiler.machine_code("importance_impute", "", "sm_61") == b"again"
+
+
+def test_without_a_place_for_the_cache_kernels_are_compiled_all_the_same(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("VSAE_FAST_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(compiler, "compile_source", lambda *a: b"code")
+    assert compiler.machine_code("importance_impute", "", "sm_61") == b"code"
+
+
+def test_processes_may_fill_the_cache_at_once(tmp_path):
+    pytest.importorskip("cuda.core")
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [context.Process(target=compile_into, args=(tmp_path, results)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    codes = [results.get(timeout=200) for _ in processes]
+    for process in processes:
+        process.join()
+    assert len(set(codes)) == 1
+    assert len(list((tmp_path / "cuda").iterdir())) == 1
+
+
+# ---- what cannot run ------------------------------------------------------------------------------------------------
+
+
+def test_wrong_places_are_named():
+    case = random_case(MIXED, 2, 10)
+    with pytest.raises(ValueError, match="backend='cuda' of importance_impute takes float32 tensors on a CUDA GPU"):
+        run_op(case, torch.float32, "cuda")
+    with pytest.raises(ValueError, match="fill_unobserved has no CUDA kernel; use backend='reference'"):
+        fill_unobserved(case.x, case.mask, None, MIXED, backend="cuda")
+    with pytest.raises(ValueError, match="backend='cuda' needs device='cuda', got device='auto'"):
+        VSAEImputer(backend="cuda").fit([[1.0, 2.0], [3.0, float("nan")]])
+    with pytest.raises(ValueError, match=r"capability 6.0 \(Pascal\) or newer, this one has 5.2"):
+        compiler.check_capability((5, 2))
+
+
+def test_missing_compiler_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "cuda.core", None)
+    with pytest.raises(ImportError, match=r"pip install 'vsae_fast\[cuda\]'"):
+        compiler.compile_source("importance_impute", prelude(), "sm_61")
+
+
+# ---- on a GPU -------------------------------------------------------------------------------------------------------
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+def on_gpu(case, **options):
+    (mean, scale, x, mask, noise, decoders), keywords = case.arguments(torch.float32)
+    device = torch.device("cuda")
+    context = keywords["context"]
+    return importance_impute(
+        *(t.to(device) for t in (mean, scale, x, mask, noise)), decoders.to(torch.float32, device),
+        context=None if context is None else context.to(device), backend="cuda", **options,
+    )  # fmt: skip
+
+
+@needs_gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("n_rows", [1, 3, 1000])
+@pytest.mark.parametrize("layout", [NUMERICAL_12, CATEGORICAL, MIXED, MANY, WIDE])
+def test_importance_impute_on_the_gpu(layout, n_rows):
+    case = random_case(layout, n_rows, 1000, context=True)
+    truth = run_op(case, torch.float64, "reference")
+    result = Imputation(*(field.cpu() for field in on_gpu(case)))
+    relative = (result.imputed.double() - truth.imputed).norm() / truth.imputed.norm()
+    assert relative <= tolerances.GPU_FLOAT32_RELATIVE
+    assert errors(result, truth)["log_evidence"] <= tolerances.LOG_EVIDENCE_RELATIVE
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_imputer_on_the_gpu_agrees_with_the_cpu(generator):
+    x = torch.randn(200, 4, generator=generator).double().numpy()
+    x[:, 1] = x[:, 0] + 0.1 * x[:, 1]
+    x[::3, 1] = float("nan")
+    imputer = VSAEImputer(preset="paper", epochs=20, random_state=0).fit(x)
+    on_cpu = imputer.transform(x)
+    imputer.set_params(device="cuda", backend="cuda")
+    assert abs(imputer.transform(x) - on_cpu).max() <= 1e-4
