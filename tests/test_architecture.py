@@ -12,7 +12,7 @@ PACKAGE = ROOT / "vsae_fast"
 # From the ground up. A file may import from its own floor and from below; within the top floor, from its own line and
 # from the lines before it.
 FLOORS = [
-    ["_native", "cuda", "kernels"],
+    ["_native", "cuda", "kernels", "tensor_core"],
     ["ops"],
     ["caller_warning", "noise", "metrics", "missingness", "multiple", "pooling", "table"],
     ["models"],
@@ -30,6 +30,7 @@ LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 # What a floor may import from outside the standard library.
 OUTSIDE = {
     "cuda": {"cuda", "torch"},
+    "tensor_core": {"torch"},
     "kernels": {"triton"},
     "ops": {"torch"},
     "table": {"numpy", "narwhals", "torch"},

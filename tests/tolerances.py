@@ -6,6 +6,8 @@ TIMES_EAGER = 2.0  # the kernel's worst error may be this many times that of eag
 EAGER_FLOOR = 1e-6  # ... whose own error is not taken for smaller than this (a few ulp of values near 1)
 
 GPU_FLOAT32_RELATIVE = 1e-5  # of imputed values against float64, in relative norm
+BFLOAT16_RELATIVE = 1e-2
+TF32_RELATIVE = 1e-3
 
 GRADIENT_FLOOR = 2e-6  # likewise for gradients, relative to the largest
 

@@ -16,9 +16,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from vsae_fast import tensor_core
 from vsae_fast.calibration import spread_factors
 from vsae_fast.caller_warning import warn_caller
-from vsae_fast.cuda.compiler import check_device
+from vsae_fast.cuda import compiler
 from vsae_fast.ensemble import EnsembleImputer, train_models
 from vsae_fast.imputation import CHUNK_ROWS, RowImputer, check_fills
 from vsae_fast.models.vsae import VSAE
@@ -71,10 +72,10 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Override the preset's training plan. Training reports on the logger ``vsae_fast`` when it ended too early.
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``; ``"auto"`` is the CPU.
-    backend : {"auto", "cpu", "cuda", "reference"}
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
         Kernels of training and imputation: ``"auto"`` takes C++ on the CPU, ``"reference"`` is plain PyTorch.
-        ``"cuda"`` samples with the CUDA kernel (extra ``cuda``; all ``n_samples``, no draws) and needs a GPU; it has
-        not been run on one yet.
+        ``"cuda"`` (extra ``cuda``) and ``"triton"`` (tensor cores) sample with the kernels for GPUs: all ``n_samples``,
+        no draws. Neither has been run on a GPU yet.
     n_jobs : int, optional
         Threads of training and imputation; torch's setting where it is left out, -1 for all processors.
     add_indicator : bool
@@ -402,10 +403,10 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"unknown preset {self.preset!r}; use one of {', '.join(map(repr, PRESETS))}")
         check_backend(self.backend)
         device = resolve_device(self.device)
-        if self.backend == "cuda" and device.type != "cuda":
-            raise ValueError(f"backend='cuda' needs device='cuda', got device={self.device!r}")
-        if self.backend == "cuda":
-            check_device(device)
+        if self.backend in ("cuda", "triton"):
+            if device.type != "cuda":
+                raise ValueError(f"backend={self.backend!r} needs device='cuda', got device={self.device!r}")
+            (compiler if self.backend == "cuda" else tensor_core).check_device(device)
         if self.schema is not None and not isinstance(self.schema, Mapping):
             raise ValueError(f"schema must be a dict of column to kind, got {type(self.schema).__name__}")
         if self.sampler is not None:

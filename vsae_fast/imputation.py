@@ -48,8 +48,8 @@ class RowImputer:
         is rounded up to a multiple.
     tolerance : float
         Share of a value's predicted spread at which its standard error lets the row stop sampling; 0 never stops.
-    backend : {"auto", "cpu", "cuda", "reference"}
-        Of the sampling; ``"cuda"`` encodes as the reference does.
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
+        Of the sampling; on a GPU the encoders are the reference's.
     n_threads : int, optional
     """
 

@@ -13,11 +13,12 @@ Draws of x_u come from sampling-importance-resampling (Rubin 1987): ``z_k`` with
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
-from vsae_fast import _native
+from vsae_fast import _native, tensor_core
 from vsae_fast.cuda.compiler import load
 from vsae_fast.cuda.importance_impute import BLOCKS_PER_PROCESSOR, THREADS, LayerShape, ModelShape
 from vsae_fast.cuda.importance_impute import run as run_importance_impute
@@ -369,6 +370,51 @@ def _cuda(
     return imputed, log_evidence, effective_size, spent, x.new_empty(x.shape[0], 0, x.shape[1])
 
 
+def _triton(
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    noise: torch.Tensor,
+    context: torch.Tensor | None,
+    row_id: torch.Tensor | None,
+    mask_weight: list[torch.Tensor],
+    mask_bias: list[torch.Tensor],
+    mask_activation: list[bool],
+    data_weight: list[torch.Tensor],
+    data_bias: list[torch.Tensor],
+    data_activation: list[bool],
+    log_scale: torch.Tensor,
+    wide_attribute: list[int],
+    wide_triangle: list[torch.Tensor],
+    wide_projection: list[torch.Tensor],
+    attribute_start: list[int],
+    attribute_kind: list[int],
+    negative_slope: float,
+    visible_weight: float,
+    tolerance: float,
+    n_draws: int,
+    seed: int,
+    n_threads: int,
+    precision: str = "tf32",
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    del wide_attribute, wide_triangle, wide_projection, tolerance, row_id, seed, n_threads  # it takes all samples
+    if n_draws:
+        raise ValueError("backend='triton' of importance_impute does not draw x_u; use backend='reference'")
+    tensor_core.check_device(x.device)
+    data = list(map(tensor_core.Dense, data_weight, data_bias, data_activation))
+    model = tensor_core.pack(
+        list(map(tensor_core.Dense, mask_weight, mask_bias, mask_activation)), data[:-1], data[-1], log_scale,
+        attribute_start, attribute_kind, negative_slope,
+    )  # fmt: skip
+    imputed, log_evidence, effective_size = tensor_core.run(
+        model, mean=mean, scale=scale, x=x, mask=mask, noise=noise, context=context, log_scale=log_scale,
+        visible_weight=visible_weight, precision=precision,
+    )  # fmt: skip
+    spent = torch.full(x.shape[:1], noise.shape[0], dtype=torch.int32, device=x.device)
+    return imputed, log_evidence, effective_size, spent, x.new_empty(x.shape[0], 0, x.shape[1])
+
+
 OP = Op(
     "importance_impute(Tensor mean, Tensor scale, Tensor x, Tensor mask, Tensor noise, Tensor? context, "
     "Tensor? row_id, Tensor[] mask_weight, Tensor[] mask_bias, bool[] mask_activation, "
@@ -380,6 +426,7 @@ OP = Op(
     _fake,
     _cpu,
     _cuda,
+    _triton,
 )
 
 
@@ -399,6 +446,7 @@ def importance_impute(
     seed: int = 0,
     n_threads: int | None = None,
     backend: str = "auto",
+    precision: str = "tf32",
 ) -> Imputation:
     """Impute rows from their proposals.
 
@@ -431,8 +479,10 @@ def importance_impute(
         Of the draws.
     n_threads : int, optional
         Of the C++ kernel; torch's own setting where it is left out.
-    backend : {"auto", "cpu", "cuda", "reference"}
-        ``"cuda"`` takes all samples whatever the tolerance and does not draw.
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
+        ``"cuda"`` and ``"triton"`` take all samples whatever the tolerance and do not draw.
+    precision : {"tf32", "bfloat16"}
+        Of the products of ``"triton"``.
 
     Returns
     -------
@@ -451,6 +501,7 @@ def importance_impute(
         raise ValueError(f"n_threads must be at least 1, got {n_threads}")
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be at least 0, got {tolerance}")
+    tensor_core.check_precision(precision)
     if n_draws < 0:
         raise ValueError(f"n_draws must be at least 0, got {n_draws}")
     if row_id is None and n_draws:
@@ -458,8 +509,9 @@ def importance_impute(
     if row_id is not None and (row_id.shape != x.shape[:1] or row_id.dtype != torch.int64):
         raise ValueError(f"row_id must be int64 of shape ({x.shape[0]},), got {row_id.dtype} {tuple(row_id.shape)}")
     layers = (*decoders.data_layers, decoders.output)
-    wide = decoders.wide_likelihoods if backend not in ("cuda", "reference") else ()
-    result = OP.select(backend, mean)(
+    wide = decoders.wide_likelihoods if backend in ("auto", "cpu") else ()
+    run = OP.select(backend, mean)
+    result = (partial(run, precision=precision) if backend == "triton" else run)(
         mean,
         scale,
         x,

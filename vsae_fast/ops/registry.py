@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 LIBRARY = torch.library.Library("vsae_fast", "DEF")
-BACKENDS = ("auto", "cpu", "cuda", "reference")
+BACKENDS = ("auto", "cpu", "cuda", "triton", "reference")
 
 _preferred: ContextVar[str] = ContextVar("vsae_fast_backend", default="auto")
 
@@ -44,8 +44,8 @@ class Op:
         Gives the shapes of the results.
     kernel : callable
         Takes float32 tensors on the CPU.
-    cuda : callable, optional
-        Takes float32 tensors on a CUDA device. It runs where it is asked for by name: none has been measured yet.
+    cuda, triton : callable, optional
+        Take float32 tensors on a CUDA device. They run where they are asked for by name: none has been measured yet.
     """
 
     def __init__(
@@ -55,11 +55,12 @@ class Op:
         fake: Callable[..., Any],
         kernel: Callable[..., Any],
         cuda: Callable[..., Any] | None = None,
+        triton: Callable[..., Any] | None = None,
     ) -> None:
         self.name = schema[: schema.index("(")]
         self.reference = reference
         self.kernel = kernel
-        self.cuda = cuda
+        self.on_gpu = {"cuda": cuda, "triton": triton}
         LIBRARY.define(schema)
         LIBRARY.impl(self.name, reference, "CompositeExplicitAutograd")
         LIBRARY.impl(self.name, self._float32_or_reference, "CPU")
@@ -87,8 +88,8 @@ class Op:
         backend = resolve(backend, tensor.dtype, tensor.device)
         if backend == "reference":
             return self.reference
-        if backend == "cuda":
-            return self._cuda_kernel(tensor)
+        if backend in self.on_gpu:
+            return self._gpu_kernel(backend, tensor)
         if not _fits(tensor.dtype, tensor.device):
             raise ValueError(
                 f"backend='cpu' of {self.name} takes float32 tensors on the CPU, got {tensor.dtype} on "
@@ -96,19 +97,22 @@ class Op:
             )
         return self.dispatched
 
-    def _cuda_kernel(self, tensor: torch.Tensor) -> Callable[..., Any]:
-        if self.cuda is None:
-            raise ValueError(f"{self.name} has no CUDA kernel; use backend='reference', which runs on the GPU too")
+    def _gpu_kernel(self, backend: str, tensor: torch.Tensor) -> Callable[..., Any]:
+        kernel = self.on_gpu[backend]
+        if kernel is None:
+            raise ValueError(
+                f"{self.name} has no kernel for backend={backend!r}; use backend='reference', which runs on the GPU too"
+            )
         if tensor.device.type != "cuda" or tensor.dtype != torch.float32:
             raise ValueError(
-                f"backend='cuda' of {self.name} takes float32 tensors on a CUDA GPU, got {tensor.dtype} on "
+                f"backend={backend!r} of {self.name} takes float32 tensors on a CUDA GPU, got {tensor.dtype} on "
                 f"{tensor.device}; use backend='auto'"
             )
-        return self.cuda
+        return kernel
 
 
 def resolve(backend: str, dtype: torch.dtype, device: torch.device) -> str:
-    """What ``backend`` means for such tensors: ``"cpu"``, ``"cuda"`` or ``"reference"``; see :meth:`Op.select`."""
+    """The backend that ``backend`` means for such tensors, never ``"auto"``; see :meth:`Op.select`."""
     check_backend(backend)
     if backend == "auto":
         backend = _preferred.get() if _fits(dtype, device) else "reference"

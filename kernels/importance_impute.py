@@ -1,0 +1,232 @@
+"""importance_impute on tensor cores: tf32 or bfloat16 products, float32 log-weights and sums; sm_80 and newer.
+
+One program a row. All widths are padded to powers of two, at least 16, with zeros in weights and biases; the launcher
+(``vsae_fast/tensor_core.py``) packs them. The maths stands in ``csrc/core/importance_impute.h``.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _product(a, b, BFLOAT16: tl.constexpr):
+    if BFLOAT16:
+        return tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16))
+    return tl.dot(a, b, input_precision="tf32")
+
+
+@triton.jit
+def _matrix(parameters, offset, rows: tl.constexpr, columns: tl.constexpr, stride: tl.constexpr):
+    at = tl.arange(0, rows)[:, None] * stride + tl.arange(0, columns)[None, :]
+    return tl.load(parameters + offset + at)
+
+
+@triton.jit
+def _vector(parameters, offset, columns: tl.constexpr):
+    return tl.load(parameters + offset + tl.arange(0, columns))
+
+
+@triton.jit
+def _logits(
+    parameters, h, a, H_PAD: tl.constexpr, LEVELS_PAD: tl.constexpr, LEVEL_WEIGHT: tl.constexpr,
+    LEVEL_BIAS: tl.constexpr, BFLOAT16: tl.constexpr,
+):  # fmt: skip
+    weight = _matrix(parameters, LEVEL_WEIGHT + a * H_PAD * LEVELS_PAD, H_PAD, LEVELS_PAD, LEVELS_PAD)
+    return _product(h, weight, BFLOAT16) + _vector(parameters, LEVEL_BIAS + a * LEVELS_PAD, LEVELS_PAD)[None, :]
+
+
+@triton.jit
+def _leaky(h, SLOPE: tl.constexpr):
+    return tl.where(h > 0, h, SLOPE * h)
+
+
+@triton.jit
+def _dense(parameters, h, LAYER: tl.constexpr, SLOPE: tl.constexpr, BFLOAT16: tl.constexpr):
+    weight = _matrix(parameters, LAYER[2], LAYER[0], LAYER[1], LAYER[1])
+    h = _product(h, weight, BFLOAT16) + _vector(parameters, LAYER[3], LAYER[1])[None, :]
+    return _leaky(h, SLOPE) if LAYER[4] else h
+
+
+@triton.jit
+def _first_layer(
+    parameters, z, pi, first, FIRST: tl.constexpr, OUT: tl.constexpr, L_PAD: tl.constexpr, M_PAD: tl.constexpr,
+    SLOPE: tl.constexpr, BFLOAT16: tl.constexpr, bias_of_row,
+):  # fmt: skip
+    """Outputs first..first+OUT-1 of the first data layer."""
+    h = _product(z, _matrix(parameters, FIRST[1] + first, L_PAD, OUT, FIRST[0]), BFLOAT16)
+    h += _product(pi, _matrix(parameters, FIRST[2] + first, M_PAD, OUT, FIRST[0]), BFLOAT16)
+    h += tl.load(bias_of_row + first + tl.arange(0, OUT))[None, :]
+    return _leaky(h, SLOPE) if FIRST[3] else h
+
+
+@triton.jit
+def _softplus(a):
+    return tl.maximum(a, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(a)))
+
+
+@triton.jit
+def importance_impute(
+    parameters,  # padded weights (in, out) and biases
+    inverse_scale,  # [numbers, padded] 1 / scale
+    number_column,  # [numbers, padded] column of x
+    number_attribute,
+    level_start,  # [categories, padded] first column
+    level_width,
+    level_attribute,
+    noise,  # [K, L]
+    mean,  # [N, P, L]
+    scale,
+    context,  # [N, P, C], the bias of the first data layer in it
+    x,  # [N, D]
+    mask,  # [N, M]
+    imputed,  # [N, D]
+    log_evidence,  # [N] without what does not change with the samples
+    effective_size,
+    per_proposal,
+    n_proposals,
+    visible_weight,
+    L: tl.constexpr,
+    M: tl.constexpr,
+    D: tl.constexpr,
+    C: tl.constexpr,
+    NUMBERS: tl.constexpr,
+    CATEGORIES: tl.constexpr,
+    L_PAD: tl.constexpr,
+    M_PAD: tl.constexpr,
+    H_PAD: tl.constexpr,
+    NUMBERS_PAD: tl.constexpr,  # whole blocks
+    NUMBERS_BLOCK: tl.constexpr,
+    CATEGORIES_PAD: tl.constexpr,
+    LEVELS_PAD: tl.constexpr,  # of the widest category
+    MASK_LAYERS: tl.constexpr,  # (in, out, weight, bias, active) of each, padded
+    FIRST: tl.constexpr,  # (out, weight of z, weight of pi, active) of the first data layer
+    DATA_LAYERS: tl.constexpr,  # the others
+    NUMBER_WEIGHT: tl.constexpr,
+    NUMBER_BIAS: tl.constexpr,
+    LEVEL_WEIGHT: tl.constexpr,  # [categories, H, levels]
+    LEVEL_BIAS: tl.constexpr,  # [categories, levels], far below zero in the padding
+    SLOPE: tl.constexpr,
+    BLOCK: tl.constexpr,  # samples at once
+    PART: tl.constexpr,  # outputs of the first data layer at once, where another follows
+    BFLOAT16: tl.constexpr,
+):
+    """Impute one row; the grid has a program for each."""
+    row = tl.program_id(0).to(tl.int64)
+    latent, attribute = tl.arange(0, L_PAD), tl.arange(0, M_PAD)
+    category, level = tl.arange(0, CATEGORIES_PAD), tl.arange(0, LEVELS_PAD)
+    observed = tl.load(mask + row * M + attribute, mask=attribute < M, other=0.0) > 0
+
+    reference = -3.0e38
+    weight_sum = 0.0
+    square_sum = 0.0
+    hidden_sum = tl.zeros([H_PAD], tl.float32)
+    class_sum = tl.zeros([CATEGORIES_PAD, LEVELS_PAD], tl.float32)
+
+    for proposal in range(n_proposals):
+        at = row * n_proposals + proposal
+        own_mean = tl.load(mean + at * L + latent, mask=latent < L, other=0.0)
+        own_scale = tl.load(scale + at * L + latent, mask=latent < L, other=1.0)
+        constant = tl.sum(tl.log(own_scale) - 0.5 * own_mean * own_mean, 0)
+        bias_of_row = context + at * C
+        for begin in range(0, per_proposal, BLOCK):
+            # Keeps the compiler from holding all weights in registers across the loop.
+            tl.debug_barrier()
+            sample = begin + tl.arange(0, BLOCK)
+            real = sample < per_proposal
+            e = tl.load(
+                noise + (proposal * per_proposal + sample)[:, None] * L + latent[None, :],
+                mask=real[:, None] & (latent < L)[None, :],
+                other=0.0,
+            )
+            z = tl.where((latent < L)[None, :], own_mean[None, :] + own_scale[None, :] * e, 0.0)
+            square, linear = 0.5 - 0.5 * own_scale * own_scale, own_mean * own_scale
+            log_weight = constant + tl.sum(e * (square[None, :] * e - linear[None, :]), 1)
+
+            h = z
+            for i in tl.static_range(len(MASK_LAYERS)):
+                h = _dense(parameters, h, MASK_LAYERS[i], SLOPE, BFLOAT16)
+            surprise = _softplus(tl.where(observed[None, :], -h, h))
+            log_weight -= tl.sum(tl.where((attribute < M)[None, :], surprise, 0.0), 1)
+            pi = tl.where((attribute < M)[None, :], 1.0 / (1.0 + tl.exp(-h)), 0.0)
+
+            if len(DATA_LAYERS) == 0:
+                h = _first_layer(parameters, z, pi, 0, FIRST, FIRST[0], L_PAD, M_PAD, SLOPE, BFLOAT16, bias_of_row)
+            else:
+                # Parts of the first layer are used up as they come: no product has two wide sides in shared memory.
+                h = tl.zeros([BLOCK, DATA_LAYERS[0][1]], tl.float32)
+                for c in range(0, FIRST[0], PART):
+                    part = _first_layer(parameters, z, pi, c, FIRST, PART, L_PAD, M_PAD, SLOPE, BFLOAT16, bias_of_row)
+                    h += _product(
+                        part,
+                        _matrix(
+                            parameters, DATA_LAYERS[0][2] + c * DATA_LAYERS[0][1], PART, DATA_LAYERS[0][1],
+                            DATA_LAYERS[0][1],
+                        ),
+                        BFLOAT16,
+                    )  # fmt: skip
+                h += _vector(parameters, DATA_LAYERS[0][3], DATA_LAYERS[0][1])[None, :]
+                if DATA_LAYERS[0][4]:
+                    h = _leaky(h, SLOPE)
+                for i in tl.static_range(1, len(DATA_LAYERS)):
+                    h = _dense(parameters, h, DATA_LAYERS[i], SLOPE, BFLOAT16)
+
+            for first in range(0, NUMBERS, NUMBERS_BLOCK):
+                number = first + tl.arange(0, NUMBERS_BLOCK)
+                at_weight = tl.arange(0, H_PAD)[:, None] * NUMBERS_PAD + number[None, :]
+                output = _product(h, tl.load(parameters + NUMBER_WEIGHT + at_weight), BFLOAT16)
+                seen = (
+                    tl.load(mask + row * M + tl.load(number_attribute + number), mask=number < NUMBERS, other=0.0) > 0
+                )
+                value = tl.load(x + row * D + tl.load(number_column + number), mask=seen, other=0.0)
+                rest = value - tl.load(parameters + NUMBER_BIAS + number)
+                distance = (rest[None, :] - output) * tl.load(inverse_scale + number)[None, :]
+                terms = tl.where(seen[None, :], distance * distance, 0.0)
+                log_weight -= 0.5 * visible_weight * tl.sum(terms, 1)
+
+            for a in range(CATEGORIES):
+                if tl.load(mask + row * M + tl.load(level_attribute + a)) > 0:
+                    logits = _logits(parameters, h, a, H_PAD, LEVELS_PAD, LEVEL_WEIGHT, LEVEL_BIAS, BFLOAT16)
+                    top_logit = tl.max(logits, 1)
+                    total = tl.log(tl.sum(tl.exp(logits - top_logit[:, None]), 1)) + top_logit
+                    column = row * D + tl.load(level_start + a) + level
+                    chosen = tl.load(x + column, mask=level < tl.load(level_width + a), other=0.0) > 0
+                    log_weight += visible_weight * (tl.sum(tl.where(chosen[None, :], logits, 0.0), 1) - total)
+
+            log_weight = tl.where(real, tl.maximum(log_weight, -3.0e38), -float("inf"))
+            top = tl.maximum(reference, tl.max(log_weight, 0))
+            factor = tl.exp(reference - top)
+            reference = top
+            weights = tl.exp(log_weight - top)
+            weight_sum = factor * weight_sum + tl.sum(weights, 0)
+            square_sum = factor * factor * square_sum + tl.sum(weights * weights, 0)
+            hidden_sum = factor * hidden_sum + tl.sum(weights[:, None] * h, 0)
+
+            # Once more for unobserved categories: their probabilities count with weights that all attributes decide.
+            class_sum *= factor
+            for a in range(CATEGORIES):
+                if tl.load(mask + row * M + tl.load(level_attribute + a)) <= 0:
+                    logits = _logits(parameters, h, a, H_PAD, LEVELS_PAD, LEVEL_WEIGHT, LEVEL_BIAS, BFLOAT16)
+                    p = tl.exp(logits - tl.max(logits, 1)[:, None])
+                    share = weights / tl.sum(p, 1)
+                    own = tl.sum(share[:, None] * p, 0)
+                    class_sum += tl.where((category == a)[:, None], own[None, :], 0.0)
+
+    for first in range(0, NUMBERS, NUMBERS_BLOCK):
+        number = first + tl.arange(0, NUMBERS_BLOCK)
+        at_weight = tl.arange(0, H_PAD)[:, None] * NUMBERS_PAD + number[None, :]
+        output = tl.sum(tl.load(parameters + NUMBER_WEIGHT + at_weight) * hidden_sum[:, None], 0) / weight_sum
+        output += tl.load(parameters + NUMBER_BIAS + number)
+        seen = tl.load(mask + row * M + tl.load(number_attribute + number), mask=number < NUMBERS, other=0.0) > 0
+        column = row * D + tl.load(number_column + number)
+        value = tl.load(x + column, mask=seen, other=0.0)
+        tl.store(imputed + column, tl.where(seen, value, output), mask=number < NUMBERS)
+    if CATEGORIES:
+        exists = category < CATEGORIES
+        start = tl.load(level_start + category)
+        column = row * D + start[:, None] + level[None, :]
+        within = exists[:, None] & (level[None, :] < tl.load(level_width + category)[:, None])
+        seen = tl.load(mask + row * M + tl.load(level_attribute + category), mask=exists, other=0.0) > 0
+        value = tl.load(x + column, mask=within & seen[:, None], other=0.0)
+        tl.store(imputed + column, tl.where(seen[:, None], value, class_sum / weight_sum), mask=within)
+    tl.store(log_evidence + row, reference + tl.log(weight_sum))
+    tl.store(effective_size + row, weight_sum * weight_sum / square_sum)

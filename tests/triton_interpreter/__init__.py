@@ -1,0 +1,1 @@
+"""Tests of the Triton kernels under Triton's interpreter; tests/test_triton.py starts them in their own process."""

@@ -1,0 +1,250 @@
+"""Packs a model for the Triton kernel of importance_impute and launches it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+
+OLDEST = (8, 0)  # Ampere, the first with tf32
+LEAST_WIDTH = 16  # of a tensor-core product's sides
+NUMBERS_BLOCK = 64
+PART = 64  # outputs of the first data layer at once
+MOST_CLASS_SUMS = 8192  # categories times levels, padded, that a program holds in registers
+FAR_BELOW_ZERO = -1e30
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+PRECISIONS = ("tf32", "bfloat16")
+
+
+class Dense(NamedTuple):
+    """Weight (out, in), bias (out,) and whether LeakyReLU follows."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    active: bool
+
+
+def padded(width: int) -> int:
+    """Next power of two, at least ``LEAST_WIDTH``."""
+    return max(LEAST_WIDTH, 1 << (width - 1).bit_length()) if width else LEAST_WIDTH
+
+
+class _Packer:
+    """One run of numbers, and where each of its parts begins."""
+
+    def __init__(self, like: torch.Tensor) -> None:
+        self._like, self._size = like, 0
+        self._parts: list[torch.Tensor] = []
+
+    def add(self, values: torch.Tensor, shape: tuple[int, ...], fill: float = 0.0) -> int:
+        """Append values in the corner of a larger array; returns where it begins."""
+        part = self._like.new_full(shape, fill)
+        part[tuple(slice(n) for n in values.shape)] = values
+        self._parts.append(part.reshape(-1))
+        begin, self._size = self._size, self._size + part.numel()
+        return begin
+
+    def add_all(self, parts: list[torch.Tensor]) -> int:
+        """Append parts as they are, one after the other; returns where the first begins."""
+        begin = self._size
+        for part in parts:
+            self.add(part, tuple(part.shape))
+        return begin
+
+    def run(self) -> torch.Tensor:
+        """All parts."""
+        return torch.cat(self._parts)
+
+
+class PackedModel(NamedTuple):
+    """What the kernel takes of a model: tensors in the order of its arguments, and its compile-time constants."""
+
+    tensors: list[torch.Tensor]
+    constants: dict[str, Any]
+    first_bias: torch.Tensor
+
+
+def pack(
+    mask_layers: list[Dense],
+    data_layers: list[Dense],
+    output: Dense,
+    log_scale: torch.Tensor,
+    starts: list[int],
+    kinds: list[int],
+    negative_slope: float,
+) -> PackedModel:
+    """Pad and lay out a model.
+
+    Parameters
+    ----------
+    mask_layers, data_layers : list of Dense
+        Of the mask decoder, and of the data decoder without its output layer.
+    output : Dense
+    log_scale : torch.Tensor, shape (D,)
+    starts, kinds : list of int
+        Columns of the attributes and their kinds, as :class:`vsae_fast.ops.layout.AttributeLayout` gives them.
+    negative_slope : float
+
+    Raises
+    ------
+    ValueError
+        More categories and levels than a program can hold.
+    """
+    packer = _Packer(log_scale)
+    device = log_scale.device
+    n_latent, n_attributes = mask_layers[0].weight.shape[1], len(kinds)
+    n_hidden = output.weight.shape[1]
+
+    def dense(layer: Dense) -> tuple[int, int, int, int, bool]:
+        n_out, n_in = (padded(n) for n in layer.weight.shape)
+        weight, bias = packer.add(layer.weight.t(), (n_in, n_out)), packer.add(layer.bias, (n_out,))
+        return n_in, n_out, weight, bias, layer.active
+
+    first, *rest = data_layers
+    width = padded(first.weight.shape[0])
+    constants: dict[str, Any] = {"MASK_LAYERS": tuple(map(dense, mask_layers))}
+    constants["FIRST"] = (
+        width,
+        packer.add(first.weight[:, :n_latent].t(), (padded(n_latent), width)),
+        packer.add(first.weight[:, n_latent:].t(), (padded(n_attributes), width)),
+        first.active,
+    )
+    constants["DATA_LAYERS"] = tuple(map(dense, rest))
+
+    spans = list(zip(range(n_attributes), starts, starts[1:], kinds, strict=False))
+    numbers = [(column, a) for a, begin, end, kind in spans if kind == 0 for column in range(begin, end)]
+    block = min(NUMBERS_BLOCK, padded(len(numbers)))
+    numbers_padded = max(1, -(-len(numbers) // block)) * block
+    number_column, number_attribute = (_table([n[i] for n in numbers], numbers_padded, device) for i in (0, 1))
+    columns = number_column[: len(numbers)].long()
+    inverse_scale = log_scale.new_ones(numbers_padded)
+    inverse_scale[: len(numbers)] = torch.exp(-log_scale[columns])
+    height = padded(n_hidden)
+    constants["NUMBER_WEIGHT"] = packer.add(output.weight[columns].t(), (height, numbers_padded))
+    constants["NUMBER_BIAS"] = packer.add(output.bias[columns], (numbers_padded,))
+
+    categories = [(a, begin, end - begin) for a, begin, end, kind in spans if kind == 1]
+    levels = padded(max((c[2] for c in categories), default=1))
+    n_padded = 1 << (len(categories) - 1).bit_length() if categories else 1
+    if n_padded * levels > MOST_CLASS_SUMS:
+        raise ValueError(
+            f"backend='triton' holds {MOST_CLASS_SUMS} sums of classes, and {len(categories)} categories of up to "
+            f"{max(c[2] for c in categories)} levels take {n_padded * levels}; use backend='reference'"
+        )
+    weights, biases = [], []
+    for _, begin, own in categories:
+        weights.append(log_scale.new_zeros(height, levels))
+        weights[-1][:n_hidden, :own] = output.weight[begin : begin + own].t()
+        biases.append(log_scale.new_full((levels,), FAR_BELOW_ZERO))
+        biases[-1][:own] = output.bias[begin : begin + own]
+    constants["LEVEL_WEIGHT"], constants["LEVEL_BIAS"] = packer.add_all(weights), packer.add_all(biases)
+    level_attribute, level_start, level_width = (
+        _table([c[i] for c in categories], n_padded, device) for i in (0, 1, 2)
+    )
+    constants.update(
+        L=n_latent, M=n_attributes, D=starts[-1], C=width, NUMBERS=len(numbers),
+        CATEGORIES=len(categories), L_PAD=padded(n_latent), M_PAD=padded(n_attributes), H_PAD=height,
+        NUMBERS_PAD=numbers_padded, NUMBERS_BLOCK=block, CATEGORIES_PAD=n_padded, LEVELS_PAD=levels,
+        SLOPE=negative_slope,
+    )  # fmt: skip
+    tensors = [packer.run(), inverse_scale, number_column, number_attribute, level_start, level_width, level_attribute]
+    return PackedModel(tensors, constants, first.bias)
+
+
+def _table(values: list[int], length: int, device: torch.device) -> torch.Tensor:
+    return torch.tensor([*values, *([0] * (length - len(values)))], dtype=torch.int32, device=device)
+
+
+def kernel() -> Any:
+    """The Triton kernel.
+
+    Raises
+    ------
+    ImportError
+        Triton is not installed.
+    """
+    try:
+        from vsae_fast.kernels.importance_impute import importance_impute
+    except ImportError as error:
+        raise ImportError("backend='triton' needs Triton; it comes with CUDA builds of torch on Linux") from error
+    return importance_impute
+
+
+def run(
+    model: PackedModel,
+    *,
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    noise: torch.Tensor,
+    context: torch.Tensor | None,
+    log_scale: torch.Tensor,
+    visible_weight: float,
+    precision: str = "tf32",
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Launch the kernel; returns imputed, log-evidence, effective size.
+
+    Parameters
+    ----------
+    model : PackedModel
+    mean, scale : torch.Tensor, shape (N, P, L)
+    x, mask : torch.Tensor, shapes (N, D) and (N, M)
+    noise : torch.Tensor, shape (K, L)
+    context : torch.Tensor, shape (N, P, C), optional
+    log_scale : torch.Tensor, shape (D,)
+    visible_weight : float
+    precision : {"tf32", "bfloat16"}
+        Of the products.
+    """
+    n_rows, n_proposals, _ = mean.shape
+    imputed = x.new_empty(x.shape)
+    evidence, size = (x.new_empty(n_rows) for _ in range(2))
+    # The first data layer's bias of each row, padded.
+    first = model.first_bias if context is None else model.first_bias + context
+    row_bias = x.new_zeros(n_rows, n_proposals, model.constants["C"])
+    row_bias[..., : first.shape[-1]] = first
+    if n_rows:
+        kernel()[(n_rows,)](
+            *model.tensors, noise.contiguous(), mean.contiguous(), scale.contiguous(),
+            row_bias, x.contiguous(), mask.contiguous(), imputed, evidence,
+            size, noise.shape[0] // n_proposals, n_proposals, float(visible_weight), **model.constants,
+            **tile(model, precision),
+        )  # fmt: skip
+    # What does not change with the samples: normalising constants of the observed numbers.
+    columns, attributes = (model.tensors[i][: model.constants["NUMBERS"]].long() for i in (2, 3))
+    terms = torch.where(mask[:, attributes] > 0, -log_scale[columns] - HALF_LOG_TWO_PI, 0.0)
+    constant = visible_weight * terms.double().sum(1) - math.log(noise.shape[0])
+    return imputed, evidence.double() + constant, size.double()
+
+
+def check_precision(precision: str) -> None:
+    """Raise ValueError unless ``precision`` is a known name."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}; use one of {', '.join(map(repr, PRECISIONS))}")
+
+
+def tile(model: PackedModel, precision: str) -> dict[str, Any]:
+    """Samples at once, warps and pipeline stages: what compiles without spills up to a width of 128; not measured."""
+    check_precision(precision)
+    layers = model.constants["DATA_LAYERS"]
+    widest = max([model.constants["FIRST"][0], *(layer[1] for layer in layers)])
+    return {
+        "BLOCK": 64,
+        "PART": min(PART, model.constants["FIRST"][0]),
+        "BFLOAT16": precision == "bfloat16",
+        "num_warps": 8,
+        "num_stages": 3 if widest <= 128 else 1,
+    }
+
+
+def check_device(device: torch.device) -> None:
+    """Raise where the kernel cannot run: ImportError, or ValueError for a GPU without tf32 tensor cores."""
+    kernel()
+    capability = torch.cuda.get_device_capability(device)
+    if capability < OLDEST:
+        raise ValueError(
+            f"backend='triton' needs a GPU of compute capability {OLDEST[0]}.{OLDEST[1]} (Ampere) or newer, this one "
+            f"has {capability[0]}.{capability[1]}; use backend='cuda'"
+        )
