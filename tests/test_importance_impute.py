@@ -190,6 +190,17 @@ def test_sampling_stops_at_the_requested_precision(n_proposals, level):
     assert torch.equal(full.imputed[~stopped], result.imputed[~stopped])
 
 
+def test_a_large_effective_size_is_enough(level):
+    case = random_case(MIXED, 40, 480, observed=0.4)
+    case.mean, case.scale = 0.1 * case.mean, 0.9 + 0.1 * case.scale
+    truth = run(case, torch.float64, "reference", tolerance=0.16)
+    result = run(case, torch.float32, "cpu", tolerance=0.16)
+    assert torch.equal(result.n_spent, truth.n_spent)
+    first = result.n_spent == 48
+    assert first.any()
+    assert (result.effective_size[first] >= 0.16**-2).all()
+
+
 def test_draws_match_the_reference(level):
     case = several_proposals(MIXED, 2, 200)
     row_id = torch.tensor([5, 2**40, -3, 0, 1, 2, 3, 4, 2**33])

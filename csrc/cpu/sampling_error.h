@@ -64,11 +64,13 @@ class SamplingError {
                 worst = squares > worst ? squares : worst;
             }
         }
+        // The samples' spread is no more than the whole, so this holds from the first segment on.
+        const double from_size = 1 / std::sqrt(effective_size);
         const double freedom = n_segments_ - 1.0;
-        if (freedom < 1) return HUGE_VAL;
+        if (freedom < 1) return from_size;
         const double widened = 1 + 0.5 / freedom + 1 / (3 * freedom * freedom);
         const double variance = worst * n_segments_ / freedom / (weight * weight);
-        return widened * std::sqrt(variance / (1 + variance * effective_size));
+        return std::fmin(from_size, widened * std::sqrt(variance / (1 + variance * effective_size)));
     }
 
    private:

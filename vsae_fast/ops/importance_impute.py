@@ -106,14 +106,18 @@ def _samples_spent(
     own_square = (weight**2).sum((0, 2))  # [B, N]
     total = (weight.unsqueeze(-1) * value).sum((0, 2))  # [B, N, D]
     spent = torch.full(own.shape[1:], per_proposal, device=own.device)
-    for b in range(n_segments, 1, -1):
+    for b in range(n_segments, 0, -1):
+        effective_size = own[:b].sum(0) ** 2 / own_square[:b].sum(0)
+        if b == 1:
+            spent = torch.where(effective_size.rsqrt() <= tolerance, SEGMENT, spent)
+            break
         w, s = own[:b], total[:b]
         mean = s.sum(0) / w.sum(0).unsqueeze(-1)
         squares = ((s - mean * w.unsqueeze(-1)) ** 2).sum(0) * b / (b - 1)
         widened = 1 + 0.5 / (b - 1) + 1 / (3 * (b - 1) ** 2)  # Student's t with b - 1 degrees of freedom
         variance = (squares / (w.sum(0).unsqueeze(-1) * unit) ** 2).amax(-1)
-        effective_size = w.sum(0) ** 2 / own_square[:b].sum(0)
         error = widened * (variance / (1 + variance * effective_size)).sqrt()
+        error = torch.minimum(error, effective_size.rsqrt())  # the samples' spread is no more than the whole
         spent = torch.where(error <= tolerance, b * SEGMENT, spent)
     return spent
 
