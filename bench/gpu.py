@@ -22,7 +22,7 @@ import torch
 from bench import eager, environment, paired
 from bench.imputing import CASES, Case, flop_per_sample, make_model, make_rows
 from vsae_fast import tensor_core
-from vsae_fast.ops.importance_impute import importance_impute
+from vsae_fast.ops.importance_impute import PRECISIONS, importance_impute
 
 RESULTS = Path(__file__).parent / "results"
 ROWS = {"paper network, 12 numbers": 200_000}  # of a call of the kernel; the other cases take ROWS_ELSEWHERE
@@ -125,7 +125,7 @@ def measure(name: str, case: Case, device: torch.device, quick: bool, peaks: dic
     if device.type == "cuda":
         ours = {"CUDA kernel": {"backend": "cuda"}}
         if torch.cuda.get_device_capability(device) >= tensor_core.OLDEST:
-            ours |= {f"Triton, {p}": {"backend": "triton", "precision": p} for p in tensor_core.PRECISIONS}
+            ours |= {f"Triton, {p}": {"backend": "triton", "precision": p} for p in PRECISIONS}
 
     def first(n: int) -> tuple[torch.Tensor, ...]:
         return tuple(rows[key][:n] for key in ("mean", "scale", "x", "mask"))

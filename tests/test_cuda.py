@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,29 +13,19 @@ import torch
 from tests import tolerances
 from tests.cuda_emulation import compile_kernels
 from tests.random_models import CATEGORICAL, MANY, MIXED, NUMERICAL_12, ONE_CATEGORY, ONE_NUMBER, random_case
+from tests.test_importance_impute import assert_as_good_as_eager as compare_with_float64
 from tests.test_importance_impute import errors, several_proposals
 from tests.test_importance_impute import run as run_op
 from vsae_fast import VSAEImputer
 from vsae_fast.cuda import compiler
-from vsae_fast.cuda.importance_impute import TILES, LayerShape, ModelShape, run
+from vsae_fast.cuda.importance_impute import TILES, CudaModel, run
 from vsae_fast.ops.fill_unobserved import fill_unobserved
-from vsae_fast.ops.importance_impute import Imputation, importance_impute
+from vsae_fast.ops.importance_impute import OP, Imputation, importance_impute
 from vsae_fast.ops.layout import AttributeLayout
 
 ARCHITECTURES = ("sm_60", "sm_61", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")
 BUDGET = json.loads((Path(__file__).parent / "cuda_budget.json").read_text())
 WIDE = AttributeLayout(("numerical", "categorical"), (150, 5))  # more columns than a tile has outputs
-
-
-def shape_of(decoders):
-    def shapes(layers):
-        return tuple(LayerShape(la.weight.shape[1], la.weight.shape[0], la.activation) for la in layers)
-
-    layout = decoders.layout
-    return ModelShape(
-        shapes(decoders.mask_layers), shapes(decoders.data_layers), layout.starts, layout.kind_codes,
-        decoders.negative_slope,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -49,41 +40,20 @@ def emulate(case, folder, *, n_splits=1, visible_weight=1.0, tile=None):
     if mean.dim() == 2:
         mean, scale = mean.unsqueeze(1), scale.unsqueeze(1)
         context = None if context is None else context.unsqueeze(1)
-    shape = shape_of(decoders)
+    model = CudaModel(decoders)
     if tile is not None:
-        shape.__dict__["tile"] = tile  # in the place of the cached property
-    launch = compile_kernels(shape.prelude(), "importance_impute.cu", folder)
-    layers = (*decoders.mask_layers, *decoders.data_layers)
-    results = run(
-        launch,
-        shape,
-        n_splits,
-        mean=mean,
-        scale=scale,
-        x=torch.where(decoders.layout.expand(mask) > 0, x, torch.nan),
-        mask=mask,
-        noise=noise,
-        context=context,
-        parameters=shape.parameters(
-            [la.weight for la in layers], [la.bias for la in layers], decoders.output.weight, decoders.output.bias
-        ),
-        log_scale=decoders.log_scale,
-        visible_weight=visible_weight,
-    )
+        model.__dict__["tile"] = tile  # in the place of the cached property
+    launch = compile_kernels(model.prelude(), "importance_impute.cu", folder)
+    x = torch.where(decoders.layout.expand(mask) > 0, x, torch.nan)
+    results = run(launch, model, n_splits, mean, scale, x, mask, noise, context=context, visible_weight=visible_weight)
     return Imputation(*results, n_spent=None, draws=None)
 
 
 def assert_as_good_as_eager(case, folder, *, visible_weight=1.0, **options):
-    truth = run_op(case, torch.float64, "reference", visible_weight=visible_weight)
-    eager = errors(run_op(case, torch.float32, "reference", visible_weight=visible_weight), truth)
-    result = emulate(case, folder, visible_weight=visible_weight, **options)
-    kernel = errors(result, truth)
-    assert torch.isfinite(result.imputed).all()
-    assert kernel["log_evidence"] <= tolerances.LOG_EVIDENCE_RELATIVE, (kernel, eager)
-    for name in ("imputed", "effective_size"):
-        allowed = tolerances.TIMES_EAGER * max(eager[name], tolerances.EAGER_FLOOR)
-        assert kernel[name] <= allowed, (name, kernel, eager)
-    return result
+    def kernel(case, *, visible_weight):
+        return emulate(case, folder, visible_weight=visible_weight, **options)
+
+    return compare_with_float64(case, kernel, visible_weight=visible_weight)
 
 
 @pytest.mark.parametrize("n_samples", [1, 31, 200])
@@ -131,10 +101,30 @@ def test_importance_impute_of_no_rows(folder):
     assert emulate(case, folder).imputed.shape == (0, MIXED.n_columns)
 
 
+def test_the_op_hands_everything_to_the_kernel(folder, monkeypatch):
+    def load(kernel, prelude, device, threads):
+        assert threads == 128
+        return SimpleNamespace(launch=compile_kernels(prelude, f"{kernel}.cu", folder))
+
+    monkeypatch.setattr("vsae_fast.cuda.importance_impute.load", load)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=2))
+    chosen = OP.select
+    monkeypatch.setattr(OP, "select", lambda backend, tensor: OP.on_gpu.get(backend) or chosen(backend, tensor))
+
+    def kernel(case, **options):
+        return run_op(case, torch.float32, "cuda", **options)
+
+    result = compare_with_float64(several_proposals(MIXED, 2, 200), kernel, visible_weight=0.3)
+    assert (result.n_spent == 200).all()
+    assert result.draws.shape == (9, 0, MIXED.n_columns)
+    with pytest.raises(ValueError, match="backend='cuda' of importance_impute does not draw x_u"):
+        kernel(random_case(MIXED, 1, 10), n_draws=1)
+
+
 def test_a_model_too_wide_for_shared_memory_is_named():
     case = random_case(MIXED, 1, 1, data_widths=(4096,))
     with pytest.raises(ValueError, match=r"backend='cuda' keeps 8 samples .*4096.*use backend='reference'"):
-        shape_of(case.decoders).prelude()
+        CudaModel(case.decoders).prelude()
 
 
 # ---- machine code ---------------------------------------------------------------------------------------------------
@@ -168,21 +158,21 @@ def report(kernel, prelude, architecture):
 )
 def test_machine_code_keeps_to_the_budget(layout, widths, architecture):
     pytest.importorskip("cuda.core")
-    shape = shape_of(random_case(layout, 1, 1, data_widths=widths).decoders)
-    found = report("importance_impute", shape.prelude(), architecture)
+    model = CudaModel(random_case(layout, 1, 1, data_widths=widths).decoders)
+    found = report("importance_impute", model.prelude(), architecture)
     assert found.keys() == BUDGET.keys()
     for kernel, budget in BUDGET.items():
         for what, limit in budget.items():
             assert found[kernel][what] <= limit, (kernel, what, found[kernel])
     # The plan and the kernel lay out shared memory alike.
-    assert found["importance_impute"]["shared_bytes"] == shape.shared_bytes(shape.tile)
+    assert found["importance_impute"]["shared_bytes"] == model.shared_bytes(model.tile)
 
 
 # ---- the cache ------------------------------------------------------------------------------------------------------
 
 
 def prelude():
-    return shape_of(random_case(ONE_NUMBER, 1, 1, mask_widths=(4,), data_widths=(4,)).decoders).prelude()
+    return CudaModel(random_case(ONE_NUMBER, 1, 1, mask_widths=(4,), data_widths=(4,)).decoders).prelude()
 
 
 def compile_into(folder, results):

@@ -43,16 +43,22 @@ def errors(result, truth):
     }
 
 
-def assert_as_good_as_eager(case, **options):
+def on_cpu(case, **options):
+    return run(case, torch.float32, "cpu", **options)
+
+
+def assert_as_good_as_eager(case, kernel=on_cpu, **options):
+    """Compare ``kernel(case, **options)`` with float64 and return its result."""
     truth = run(case, torch.float64, "reference", **options)
     eager = errors(run(case, torch.float32, "reference", **options), truth)
-    result = run(case, torch.float32, "cpu", **options)
-    kernel = errors(result, truth)
+    result = kernel(case, **options)
+    ours = errors(result, truth)
     assert torch.isfinite(result.imputed).all()
-    assert kernel["log_evidence"] <= tolerances.LOG_EVIDENCE_RELATIVE, (kernel, eager)
+    assert ours["log_evidence"] <= tolerances.LOG_EVIDENCE_RELATIVE, (ours, eager)
     for name in ("imputed", "effective_size"):
         allowed = tolerances.TIMES_EAGER * max(eager[name], tolerances.EAGER_FLOOR)
-        assert kernel[name] <= allowed, (name, kernel, eager)
+        assert ours[name] <= allowed, (name, ours, eager)
+    return result
 
 
 @pytest.mark.parametrize("n_samples", [1, 31, 1000])

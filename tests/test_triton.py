@@ -15,7 +15,7 @@ from tests.test_importance_impute import run as run_op
 from vsae_fast import VSAEImputer
 from vsae_fast.ops.importance_impute import importance_impute
 from vsae_fast.ops.layout import AttributeLayout
-from vsae_fast.tensor_core import Dense, pack, tile
+from vsae_fast.tensor_core import pack, tile
 
 ROOT = Path(__file__).parents[1]
 MUSHROOM_LIKE = AttributeLayout(("categorical",) * 22, (12,) * 22)
@@ -40,15 +40,7 @@ def test_kernels_match_the_float64_reference_under_the_interpreter():
 
 
 def packed(layout, widths):
-    decoders = random_case(layout, 1, 1, data_widths=widths).decoders.to(torch.float32, torch.device("cpu"))
-
-    def dense(layer):
-        return Dense(layer.weight, layer.bias, layer.activation)
-
-    return pack(
-        [dense(layer) for layer in decoders.mask_layers], [dense(layer) for layer in decoders.data_layers],
-        dense(decoders.output), decoders.log_scale, list(layout.starts), list(layout.kind_codes), 0.01,
-    )  # fmt: skip
+    return pack(random_case(layout, 1, 1, data_widths=widths).decoders.to(torch.float32, torch.device("cpu")))
 
 
 @needs_triton

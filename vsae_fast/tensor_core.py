@@ -7,22 +7,15 @@ from typing import Any, NamedTuple
 
 import torch
 
+from vsae_fast.ops.elbo import HALF_LOG_TWO_PI
+from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
+
 OLDEST = (8, 0)  # Ampere, the first with tf32
 LEAST_WIDTH = 16  # of a tensor-core product's sides
 NUMBERS_BLOCK = 64
 PART = 64  # outputs of the first data layer at once
 MOST_CLASS_SUMS = 8192  # categories times levels, padded, that a program holds in registers
 FAR_BELOW_ZERO = -1e30
-HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
-PRECISIONS = ("tf32", "bfloat16")
-
-
-class Dense(NamedTuple):
-    """Weight (out, in), bias (out,) and whether LeakyReLU follows."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor
-    active: bool
 
 
 def padded(width: int) -> int:
@@ -62,58 +55,41 @@ class PackedModel(NamedTuple):
 
     tensors: list[torch.Tensor]
     constants: dict[str, Any]
-    first_bias: torch.Tensor
+    decoders: FoldedDecoders
 
 
-def pack(
-    mask_layers: list[Dense],
-    data_layers: list[Dense],
-    output: Dense,
-    log_scale: torch.Tensor,
-    starts: list[int],
-    kinds: list[int],
-    negative_slope: float,
-) -> PackedModel:
+def pack(decoders: FoldedDecoders) -> PackedModel:
     """Pad and lay out a model.
-
-    Parameters
-    ----------
-    mask_layers, data_layers : list of Dense
-        Of the mask decoder, and of the data decoder without its output layer.
-    output : Dense
-    log_scale : torch.Tensor, shape (D,)
-    starts, kinds : list of int
-        Columns of the attributes and their kinds, as :class:`vsae_fast.ops.layout.AttributeLayout` gives them.
-    negative_slope : float
 
     Raises
     ------
     ValueError
         More categories and levels than a program can hold.
     """
+    layout, output, log_scale = decoders.layout, decoders.output, decoders.log_scale
     packer = _Packer(log_scale)
     device = log_scale.device
-    n_latent, n_attributes = mask_layers[0].weight.shape[1], len(kinds)
+    n_latent, n_attributes = decoders.n_latent, layout.n_attributes
     n_hidden = output.weight.shape[1]
 
-    def dense(layer: Dense) -> tuple[int, int, int, int, bool]:
+    def dense(layer: DenseLayer) -> tuple[int, int, int, int, bool]:
         n_out, n_in = (padded(n) for n in layer.weight.shape)
         weight, bias = packer.add(layer.weight.t(), (n_in, n_out)), packer.add(layer.bias, (n_out,))
-        return n_in, n_out, weight, bias, layer.active
+        return n_in, n_out, weight, bias, layer.activation
 
-    first, *rest = data_layers
+    first, *rest = decoders.data_layers
     width = padded(first.weight.shape[0])
-    constants: dict[str, Any] = {"MASK_LAYERS": tuple(map(dense, mask_layers))}
+    constants: dict[str, Any] = {"MASK_LAYERS": tuple(map(dense, decoders.mask_layers))}
     constants["FIRST"] = (
         width,
         packer.add(first.weight[:, :n_latent].t(), (padded(n_latent), width)),
         packer.add(first.weight[:, n_latent:].t(), (padded(n_attributes), width)),
-        first.active,
+        first.activation,
     )
     constants["DATA_LAYERS"] = tuple(map(dense, rest))
 
-    spans = list(zip(range(n_attributes), starts, starts[1:], kinds, strict=False))
-    numbers = [(column, a) for a, begin, end, kind in spans if kind == 0 for column in range(begin, end)]
+    spans = list(zip(range(n_attributes), layout.starts, layout.starts[1:], layout.kinds, strict=False))
+    numbers = [(column, a) for a, begin, end, kind in spans if kind == "numerical" for column in range(begin, end)]
     block = min(NUMBERS_BLOCK, padded(len(numbers)))
     numbers_padded = max(1, -(-len(numbers) // block)) * block
     number_column, number_attribute = (_table([n[i] for n in numbers], numbers_padded, device) for i in (0, 1))
@@ -124,7 +100,7 @@ def pack(
     constants["NUMBER_WEIGHT"] = packer.add(output.weight[columns].t(), (height, numbers_padded))
     constants["NUMBER_BIAS"] = packer.add(output.bias[columns], (numbers_padded,))
 
-    categories = [(a, begin, end - begin) for a, begin, end, kind in spans if kind == 1]
+    categories = [(a, begin, end - begin) for a, begin, end, kind in spans if kind == "categorical"]
     levels = padded(max((c[2] for c in categories), default=1))
     n_padded = 1 << (len(categories) - 1).bit_length() if categories else 1
     if n_padded * levels > MOST_CLASS_SUMS:
@@ -143,13 +119,13 @@ def pack(
         _table([c[i] for c in categories], n_padded, device) for i in (0, 1, 2)
     )
     constants.update(
-        L=n_latent, M=n_attributes, D=starts[-1], C=width, NUMBERS=len(numbers),
+        L=n_latent, M=n_attributes, D=layout.n_columns, C=width, NUMBERS=len(numbers),
         CATEGORIES=len(categories), L_PAD=padded(n_latent), M_PAD=padded(n_attributes), H_PAD=height,
         NUMBERS_PAD=numbers_padded, NUMBERS_BLOCK=block, CATEGORIES_PAD=n_padded, LEVELS_PAD=levels,
-        SLOPE=negative_slope,
+        SLOPE=decoders.negative_slope,
     )  # fmt: skip
     tensors = [packer.run(), inverse_scale, number_column, number_attribute, level_start, level_width, level_attribute]
-    return PackedModel(tensors, constants, first.bias)
+    return PackedModel(tensors, constants, decoders)
 
 
 def _table(values: list[int], length: int, device: torch.device) -> torch.Tensor:
@@ -173,14 +149,13 @@ def kernel() -> Any:
 
 def run(
     model: PackedModel,
-    *,
     mean: torch.Tensor,
     scale: torch.Tensor,
     x: torch.Tensor,
     mask: torch.Tensor,
     noise: torch.Tensor,
+    *,
     context: torch.Tensor | None,
-    log_scale: torch.Tensor,
     visible_weight: float,
     precision: str = "tf32",
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -193,7 +168,6 @@ def run(
     x, mask : torch.Tensor, shapes (N, D) and (N, M)
     noise : torch.Tensor, shape (K, L)
     context : torch.Tensor, shape (N, P, C), optional
-    log_scale : torch.Tensor, shape (D,)
     visible_weight : float
     precision : {"tf32", "bfloat16"}
         Of the products.
@@ -202,7 +176,8 @@ def run(
     imputed = x.new_empty(x.shape)
     evidence, size = (x.new_empty(n_rows) for _ in range(2))
     # The first data layer's bias of each row, padded.
-    first = model.first_bias if context is None else model.first_bias + context
+    first = model.decoders.data_layers[0].bias
+    first = first if context is None else first + context
     row_bias = x.new_zeros(n_rows, n_proposals, model.constants["C"])
     row_bias[..., : first.shape[-1]] = first
     if n_rows:
@@ -214,20 +189,13 @@ def run(
         )  # fmt: skip
     # What does not change with the samples: normalising constants of the observed numbers.
     columns, attributes = (model.tensors[i][: model.constants["NUMBERS"]].long() for i in (2, 3))
-    terms = torch.where(mask[:, attributes] > 0, -log_scale[columns] - HALF_LOG_TWO_PI, 0.0)
+    terms = torch.where(mask[:, attributes] > 0, -model.decoders.log_scale[columns] - HALF_LOG_TWO_PI, 0.0)
     constant = visible_weight * terms.double().sum(1) - math.log(noise.shape[0])
     return imputed, evidence.double() + constant, size.double()
 
 
-def check_precision(precision: str) -> None:
-    """Raise ValueError unless ``precision`` is a known name."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}; use one of {', '.join(map(repr, PRECISIONS))}")
-
-
 def tile(model: PackedModel, precision: str) -> dict[str, Any]:
     """Samples at once, warps and pipeline stages: what compiles without spills up to a width of 128; not measured."""
-    check_precision(precision)
     layers = model.constants["DATA_LAYERS"]
     widest = max([model.constants["FIRST"][0], *(layer[1] for layer in layers)])
     return {
@@ -248,3 +216,21 @@ def check_device(device: torch.device) -> None:
             f"backend='triton' needs a GPU of compute capability {OLDEST[0]}.{OLDEST[1]} (Ampere) or newer, this one "
             f"has {capability[0]}.{capability[1]}; use backend='cuda'"
         )
+
+
+def importance_impute(
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    noise: torch.Tensor,
+    decoders: FoldedDecoders,
+    *,
+    context: torch.Tensor | None,
+    visible_weight: float,
+    precision: str,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """:func:`run` on the device of ``x``."""
+    check_device(x.device)
+    model = pack(decoders)
+    return run(model, mean, scale, x, mask, noise, context=context, visible_weight=visible_weight, precision=precision)

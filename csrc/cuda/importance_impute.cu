@@ -385,20 +385,9 @@ extern "C" __global__ void __launch_bounds__(vsae::kThreads)
                             double* effective_size, const float* partial) {
     using namespace vsae;
     __shared__ float sums[kHidden + kLogits];
-    Call call{};
-    call.n_samples = n_samples;
-    call.visible_weight = visible_weight;
-    call.parameters = parameters;
-    call.log_scale = log_scale;
-    call.column = column;
-    call.start = start;
-    call.kind = kind;
-    call.first = first;
-    call.x = x;
-    call.mask = mask;
-    call.imputed = imputed;
-    call.log_evidence = log_evidence;
-    call.effective_size = effective_size;
+    const Call call{0,       n_samples, 0,    n_splits, visible_weight, parameters,     log_scale,
+                    column,  start,     kind, first,    nullptr,        nullptr,        nullptr,
+                    nullptr, x,         mask, imputed,  log_evidence,   effective_size, nullptr};
     const long long row = blockIdx.x;
     const float* of_row = partial + row * n_splits * kPartial;
     float reference = of_row[0];

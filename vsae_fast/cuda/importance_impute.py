@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cached_property
+from itertools import accumulate
 
 import torch
+
+from vsae_fast.cuda.compiler import load
+from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
+from vsae_fast.ops.layout import KIND_NAMES, AttributeLayout
 
 THREADS, MOST_OUTPUTS, CHUNK = 128, 64, 16  # kThreads, kMostOutputs and kChunk of csrc/cuda/dense.h
 TILES = (64, 32, 16, 8)  # samples at once; the more, the less often weights are read ...
@@ -16,89 +20,51 @@ BLOCKS_PER_PROCESSOR = 8  # wanted at least: where rows are fewer, blocks share 
 PARTIAL = 3  # floats of a run of samples beside its sums
 
 
-@dataclass(frozen=True)
-class LayerShape:
-    """One dense layer: inputs, outputs, LeakyReLU or none."""
+class CudaModel:
+    """Folded decoders as the kernel is compiled for them.
 
-    n_in: int
-    n_out: int
-    active: bool
-
-
-@dataclass(frozen=True)
-class ModelShape:
-    """What the kernel is compiled for.
-
-    Attributes
+    Parameters
     ----------
-    mask_layers, data_layers : tuple of LayerShape
-        Of the mask decoder, and of the data decoder without its output layer.
-    starts, kinds : tuple of int
-        Columns of the attributes and their kinds, as :class:`vsae_fast.ops.layout.AttributeLayout` gives them.
-    negative_slope : float
+    decoders : FoldedDecoders
     """
 
-    mask_layers: tuple[LayerShape, ...]
-    data_layers: tuple[LayerShape, ...]
-    starts: tuple[int, ...]
-    kinds: tuple[int, ...]
-    negative_slope: float
-
-    @property
-    def n_latent(self) -> int:
-        """``L``."""
-        return self.mask_layers[0].n_in
-
-    @property
-    def n_hidden(self) -> int:
-        """Width of the data decoder's last hidden layer."""
-        return self.data_layers[-1].n_out
-
-    @property
-    def n_numbers(self) -> int:
-        """Columns of numerical attributes."""
-        return len(self.columns(0))
-
-    @property
-    def n_logits(self) -> int:
-        """Columns of categorical attributes."""
-        return len(self.columns(1))
-
-    def columns(self, kind: int) -> list[int]:
-        """Columns of all attributes of a kind, in order."""
-        spans = zip(self.starts, self.starts[1:], self.kinds, strict=False)
-        return [column for begin, end, own in spans if own == kind for column in range(begin, end)]
-
-    @cached_property
-    def firsts(self) -> tuple[int, ...]:
-        """Position of each attribute's first column among the columns of its kind."""
-        seen = {0: 0, 1: 0}
-        result = []
-        for begin, end, kind in zip(self.starts, self.starts[1:], self.kinds, strict=False):
-            result.append(seen[kind])
-            seen[kind] += end - begin
-        return tuple(result)
+    def __init__(self, decoders: FoldedDecoders) -> None:
+        self.decoders = decoders
+        self._numbers, self._logits = (
+            [c for a, own in enumerate(decoders.layout.kinds) if own == kind for c in _span(decoders.layout, a)]
+            for kind in KIND_NAMES
+        )
 
     @property
     def n_partial(self) -> int:
         """Floats that a run of samples leaves."""
-        return PARTIAL + self.n_hidden + self.n_logits
+        return PARTIAL + self.decoders.output.weight.shape[1] + len(self._logits)
+
+    def tables(self) -> list[torch.Tensor]:
+        """Columns of the numbers; first column, kind and first place among its kind of each attribute, int32."""
+        layout, seen, firsts = self.decoders.layout, dict.fromkeys(KIND_NAMES, 0), []
+        for kind, width in zip(layout.kinds, layout.widths, strict=True):
+            firsts.append(seen[kind])
+            seen[kind] += width
+        device = self.decoders.log_scale.device
+        values = (self._numbers, layout.starts, layout.kind_codes, firsts)
+        return [torch.tensor(table, dtype=torch.int32, device=device) for table in values]
 
     def shared_bytes(self, tile: int) -> int:
         """Shared memory of a block; the sum of the constants at the top of the kernel."""
+        mask_layers, data_layers = ([la.weight.shape for la in layers] for layers in self._layers())
         widths = [0, 0]
-        for i, layer in enumerate(self.mask_layers[:-1]):
-            widths[i % 2] = max(widths[i % 2], layer.n_out)
-        for i, layer in enumerate(self.data_layers):
-            widths[i % 2] = max(widths[i % 2], layer.n_out)
-        free = len(self.data_layers) % 2
-        numbers = _outputs_at_once(tile, self.n_numbers) if self.n_numbers else 0
-        widths[free] = max(widths[free], self.n_logits, numbers)
-        n_attributes = len(self.kinds)
-        floats = (self.n_latent + n_attributes + sum(widths)) * tile + CHUNK * MOST_OUTPUTS
-        floats += _rounded(self.data_layers[0].n_out) + 2 * _rounded(self.n_latent) + 3 * THREADS + tile
-        floats += _rounded(self.n_numbers) + 2 * _rounded(n_attributes)
-        return 4 * (floats + _rounded(self.n_hidden + self.n_logits))
+        for layers in (mask_layers[:-1], data_layers):
+            for i, (n_out, _) in enumerate(layers):
+                widths[i % 2] = max(widths[i % 2], n_out)
+        free, n_logits = len(data_layers) % 2, len(self._logits)
+        numbers = _outputs_at_once(tile, len(self._numbers)) if self._numbers else 0
+        widths[free] = max(widths[free], n_logits, numbers)
+        n_latent, n_attributes = self.decoders.n_latent, self.decoders.layout.n_attributes
+        floats = (n_latent + n_attributes + sum(widths)) * tile + CHUNK * MOST_OUTPUTS
+        floats += _rounded(data_layers[0][0]) + 2 * _rounded(n_latent) + 3 * THREADS + tile
+        floats += _rounded(len(self._numbers)) + 2 * _rounded(n_attributes)
+        return 4 * (floats + _rounded(data_layers[-1][0] + n_logits))
 
     @cached_property
     def tile(self) -> int:
@@ -118,68 +84,53 @@ class ModelShape:
                 return tile
         raise ValueError(
             f"backend='cuda' keeps {TILES[-1]} samples of a row in {SHARED_BYTES // 1024} KiB of shared memory, and "
-            f"this model (widths {[layer.n_out for layer in self.data_layers]}, {self.n_logits} levels in all) takes "
-            f"{self.shared_bytes(TILES[-1]) // 1024} KiB; use backend='reference'"
+            f"this model (widths {[la.bias.shape[0] for la in self.decoders.data_layers]}, {len(self._logits)} levels) "
+            f"takes {self.shared_bytes(TILES[-1]) // 1024} KiB; use backend='reference'"
         )
 
     def prelude(self) -> str:
         """C++ text that stands in front of the kernel: the shapes as constants."""
-        offsets = self._offsets()
+        layout = self.decoders.layout
         lines = [
             '#include "cuda/dense.h"',
             "namespace vsae::model {",
             f"constexpr int kTile = {self.tile};",
-            f"constexpr int kLatent = {self.n_latent};",
-            f"constexpr int kAttributes = {len(self.kinds)};",
-            f"constexpr int kColumns = {self.starts[-1]};",
-            f"constexpr int kNumbers = {self.n_numbers};",
-            f"constexpr int kLogits = {self.n_logits};",
-            f"constexpr float kSlope = {float(self.negative_slope)!r}f;",
+            f"constexpr int kLatent = {self.decoders.n_latent};",
+            f"constexpr int kAttributes = {layout.n_attributes};",
+            f"constexpr int kColumns = {layout.n_columns};",
+            f"constexpr int kNumbers = {len(self._numbers)};",
+            f"constexpr int kLogits = {len(self._logits)};",
+            f"constexpr float kSlope = {float(self.decoders.negative_slope)!r}f;",
         ]
-        for name, layers in (("kMaskLayers", self.mask_layers), ("kDataLayers", self.data_layers)):
-            entries = ", ".join(
-                f"{{{layer.n_in}, {layer.n_out}, {offsets.pop(0)}, {offsets.pop(0)}, {str(layer.active).lower()}}}"
-                for layer in layers
-            )
-            lines.append(f"constexpr Layer {name}[] = {{{entries}}};")
+        offsets = [0, *accumulate(part.numel() for part in self._parts())]
+        for name, layers in zip(("kMaskLayers", "kDataLayers"), self._layers(), strict=True):
+            entries = []
+            for layer in layers:
+                n_out, n_in = layer.weight.shape
+                active = str(layer.activation).lower()
+                entries.append(f"{{{n_in}, {n_out}, {offsets.pop(0)}, {offsets.pop(0)}, {active}}}")
+            lines.append(f"constexpr Layer {name}[] = {{{', '.join(entries)}}};")
         for name in ("kNumberWeight", "kNumberBias", "kLogitWeight", "kLogitBias"):
             lines.append(f"constexpr int {name} = {offsets.pop(0)};")
         return "\n".join([*lines, "}", ""])
 
-    def _offsets(self) -> list[int]:
-        """Where weight and bias of each layer begin, then those of the numbers and of the logits."""
-        sizes = []
-        for layer in (*self.mask_layers, *self.data_layers):
-            sizes += [layer.n_in * layer.n_out, layer.n_out]
-        for n in (self.n_numbers, self.n_logits):
-            sizes += [self.n_hidden * n, n]
-        offsets = [0]
-        for size in sizes:
-            offsets.append(offsets[-1] + size)
-        return offsets
+    def parameters(self) -> torch.Tensor:
+        """All weights (in, out) and biases in one run, in the order of :meth:`prelude`."""
+        return torch.cat([part.reshape(-1) for part in self._parts()])
 
-    def parameters(
-        self,
-        weights: list[torch.Tensor],
-        biases: list[torch.Tensor],
-        output_weight: torch.Tensor,
-        output_bias: torch.Tensor,
-    ) -> torch.Tensor:
-        """All weights (in, out) and biases in one run, in the order of :meth:`prelude`.
+    def _layers(self) -> tuple[tuple[DenseLayer, ...], tuple[DenseLayer, ...]]:
+        return self.decoders.mask_layers, self.decoders.data_layers
 
-        Parameters
-        ----------
-        weights, biases : list of torch.Tensor
-            Of the mask decoder's layers, then of the data decoder's: (out, in) and (out,).
-        output_weight, output_bias : torch.Tensor, shapes (D, H) and (D,)
-        """
-        parts = []
-        for weight, bias in zip(weights, biases, strict=True):
-            parts += [weight.t().reshape(-1), bias]
-        for kind in (0, 1):
-            columns = torch.tensor(self.columns(kind), dtype=torch.int64, device=output_weight.device)
-            parts += [output_weight[columns].t().reshape(-1), output_bias[columns]]
-        return torch.cat(parts)
+    def _parts(self) -> list[torch.Tensor]:
+        parts = [part for layers in self._layers() for la in layers for part in (la.weight.t(), la.bias)]
+        output = self.decoders.output
+        for columns in (self._numbers, self._logits):
+            parts += [output.weight[columns].t(), output.bias[columns]]
+        return parts
+
+
+def _span(layout: AttributeLayout, attribute: int) -> range:
+    return range(layout.starts[attribute], layout.starts[attribute + 1])
 
 
 def _rounded(floats: int) -> int:
@@ -199,17 +150,15 @@ Launch = Callable[[str, tuple[int, int], list["int | float | torch.Tensor | None
 
 def run(
     launch: Launch,
-    shape: ModelShape,
+    model: CudaModel,
     n_splits: int,
-    *,
     mean: torch.Tensor,
     scale: torch.Tensor,
     x: torch.Tensor,
     mask: torch.Tensor,
     noise: torch.Tensor,
+    *,
     context: torch.Tensor | None,
-    parameters: torch.Tensor,
-    log_scale: torch.Tensor,
     visible_weight: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Launch the kernel, and the merging one where rows are split; returns imputed, log-evidence, effective size.
@@ -219,16 +168,13 @@ def run(
     launch : callable
         ``launch(kernel, (blocks_x, blocks_y), arguments)`` with int, float and tensor arguments as the kernel lists
         them.
-    shape : ModelShape
+    model : CudaModel
     n_splits : int
         Blocks that share a row's samples.
     mean, scale : torch.Tensor, shape (N, P, L)
     x, mask : torch.Tensor, shapes (N, D) and (N, M)
     noise : torch.Tensor, shape (K, L)
     context : torch.Tensor, shape (N, P, C), optional
-    parameters : torch.Tensor
-        :meth:`ModelShape.parameters`.
-    log_scale : torch.Tensor, shape (D,)
     visible_weight : float
     """
     n_rows, n_proposals, _ = mean.shape
@@ -237,28 +183,44 @@ def run(
     log_evidence, effective_size = (x.new_empty(n_rows, dtype=torch.float64) for _ in range(2))
     if n_rows == 0:
         return imputed, log_evidence, effective_size
-    n_splits = max(1, min(n_splits, n_proposals * -(-(n_samples // n_proposals) // shape.tile)))
-    partial = x.new_empty(n_rows, n_splits, shape.n_partial) if n_splits > 1 else None
-
-    def table(values: Sequence[int]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.int32, device=x.device)
-
-    numbers = table(shape.columns(0))
-    model = [parameters, log_scale[numbers.long()].contiguous(), numbers]
-    model += [table(shape.starts), table(shape.kinds), table(shape.firsts)]
+    n_splits = max(1, min(n_splits, n_proposals * -(-(n_samples // n_proposals) // model.tile)))
+    partial = x.new_empty(n_rows, n_splits, model.n_partial) if n_splits > 1 else None
+    numbers, *attributes = model.tables()
+    constants = [model.parameters(), model.decoders.log_scale[numbers.long()], numbers, *attributes]
     rows = [x.contiguous(), mask.contiguous()]
     results = [imputed, log_evidence, effective_size, partial]
     proposals = [mean.contiguous(), scale.contiguous(), None if context is None else context.contiguous()]
     launch(
         "importance_impute",
         (n_rows, n_splits),
-        [n_rows, n_samples, n_proposals, n_splits, float(visible_weight), *model, noise.t().contiguous(), *proposals,
-         *rows, *results],
+        [n_rows, n_samples, n_proposals, n_splits, float(visible_weight), *constants, noise.t().contiguous(),
+         *proposals, *rows, *results],
     )  # fmt: skip
     if partial is not None:
         launch(
             "merge_importance_impute",
             (n_rows, 1),
-            [n_samples, n_splits, float(visible_weight), *model, *rows, *results],
+            [n_samples, n_splits, float(visible_weight), *constants, *rows, *results],
         )
     return imputed, log_evidence, effective_size
+
+
+def importance_impute(
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    noise: torch.Tensor,
+    decoders: FoldedDecoders,
+    *,
+    context: torch.Tensor | None,
+    visible_weight: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """:func:`run` on the device of ``x``, compiled for it and the model if need be."""
+    model = CudaModel(decoders)
+    module = load("importance_impute", model.prelude(), x.device, THREADS)
+    n_processors = torch.cuda.get_device_properties(x.device).multi_processor_count
+    n_splits = BLOCKS_PER_PROCESSOR * n_processors // max(x.shape[0], 1)
+    return run(
+        module.launch, model, n_splits, mean, scale, x, mask, noise, context=context, visible_weight=visible_weight
+    )

@@ -8,6 +8,7 @@ from vsae_fast.ops.elbo import elbo
 from vsae_fast.ops.fill_unobserved import fill_unobserved
 from vsae_fast.ops.grouped_mlp import grouped_mlp
 from vsae_fast.ops.importance_impute import importance_impute
+from vsae_fast.ops.propose import propose
 from vsae_fast.ops.sample_moments import sample_moments
 
-__all__ = ["elbo", "fill_unobserved", "grouped_mlp", "importance_impute", "sample_moments"]
+__all__ = ["elbo", "fill_unobserved", "grouped_mlp", "importance_impute", "propose", "sample_moments"]

@@ -13,21 +13,18 @@ Draws of x_u come from sampling-importance-resampling (Rubin 1987): ``z_k`` with
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from vsae_fast import _native, tensor_core
-from vsae_fast.cuda.compiler import load
-from vsae_fast.cuda.importance_impute import BLOCKS_PER_PROCESSOR, THREADS, LayerShape, ModelShape
-from vsae_fast.cuda.importance_impute import run as run_importance_impute
+from vsae_fast import _native
 from vsae_fast.ops.elbo import data_log_likelihood, mask_log_likelihood
 from vsae_fast.ops.folded_decoders import FoldedDecoders, unflatten
 from vsae_fast.ops.layout import AttributeLayout, gather_group
 from vsae_fast.ops.philox import uniforms
 from vsae_fast.ops.registry import Addresses, Op, check_like
 
+PRECISIONS = ("tf32", "bfloat16")
 SEGMENT = 48  # samples of a proposal between two looks at the standard error; kSegment in csrc/cpu/sampling_error.h
 # Hidden values that the reference holds at once: rows are cut to it, so that memory does not grow with N.
 REFERENCE_CHUNK = 1 << 22
@@ -315,108 +312,16 @@ def _cpu(
     return imputed, log_evidence, effective_size, n_spent, draws
 
 
-def _cuda(
-    mean: torch.Tensor,
-    scale: torch.Tensor,
-    x: torch.Tensor,
-    mask: torch.Tensor,
-    noise: torch.Tensor,
-    context: torch.Tensor | None,
-    row_id: torch.Tensor | None,
-    mask_weight: list[torch.Tensor],
-    mask_bias: list[torch.Tensor],
-    mask_activation: list[bool],
-    data_weight: list[torch.Tensor],
-    data_bias: list[torch.Tensor],
-    data_activation: list[bool],
-    log_scale: torch.Tensor,
-    wide_attribute: list[int],
-    wide_triangle: list[torch.Tensor],
-    wide_projection: list[torch.Tensor],
-    attribute_start: list[int],
-    attribute_kind: list[int],
-    negative_slope: float,
-    visible_weight: float,
-    tolerance: float,
-    n_draws: int,
-    seed: int,
-    n_threads: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    del wide_attribute, wide_triangle, wide_projection, tolerance, row_id, seed, n_threads  # it takes all samples
-    if n_draws:
-        raise ValueError("backend='cuda' of importance_impute does not draw x_u; use backend='reference'")
-    weights, biases = [*mask_weight, *data_weight[:-1]], [*mask_bias, *data_bias[:-1]]
-    shapes = [
-        LayerShape(weight.shape[1], weight.shape[0], active)
-        for weight, active in zip(weights, [*mask_activation, *data_activation[:-1]], strict=True)
-    ]
-    n = len(mask_weight)
-    shape = ModelShape(
-        tuple(shapes[:n]), tuple(shapes[n:]), tuple(attribute_start), tuple(attribute_kind), negative_slope
-    )
-    module = load("importance_impute", shape.prelude(), x.device, THREADS)
-    n_processors = torch.cuda.get_device_properties(x.device).multi_processor_count
-    imputed, log_evidence, effective_size = run_importance_impute(
-        module.launch,
-        shape,
-        BLOCKS_PER_PROCESSOR * n_processors // max(x.shape[0], 1),
-        mean=mean,
-        scale=scale,
-        x=x,
-        mask=mask,
-        noise=noise,
-        context=context,
-        parameters=shape.parameters(weights, biases, data_weight[-1], data_bias[-1]),
-        log_scale=log_scale,
-        visible_weight=visible_weight,
-    )
-    spent = torch.full(x.shape[:1], noise.shape[0], dtype=torch.int32, device=x.device)
-    return imputed, log_evidence, effective_size, spent, x.new_empty(x.shape[0], 0, x.shape[1])
+def _cuda(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    from vsae_fast.cuda.importance_impute import importance_impute
+
+    return importance_impute(*arguments, **options)
 
 
-def _triton(
-    mean: torch.Tensor,
-    scale: torch.Tensor,
-    x: torch.Tensor,
-    mask: torch.Tensor,
-    noise: torch.Tensor,
-    context: torch.Tensor | None,
-    row_id: torch.Tensor | None,
-    mask_weight: list[torch.Tensor],
-    mask_bias: list[torch.Tensor],
-    mask_activation: list[bool],
-    data_weight: list[torch.Tensor],
-    data_bias: list[torch.Tensor],
-    data_activation: list[bool],
-    log_scale: torch.Tensor,
-    wide_attribute: list[int],
-    wide_triangle: list[torch.Tensor],
-    wide_projection: list[torch.Tensor],
-    attribute_start: list[int],
-    attribute_kind: list[int],
-    negative_slope: float,
-    visible_weight: float,
-    tolerance: float,
-    n_draws: int,
-    seed: int,
-    n_threads: int,
-    precision: str = "tf32",
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    del wide_attribute, wide_triangle, wide_projection, tolerance, row_id, seed, n_threads  # it takes all samples
-    if n_draws:
-        raise ValueError("backend='triton' of importance_impute does not draw x_u; use backend='reference'")
-    tensor_core.check_device(x.device)
-    data = list(map(tensor_core.Dense, data_weight, data_bias, data_activation))
-    model = tensor_core.pack(
-        list(map(tensor_core.Dense, mask_weight, mask_bias, mask_activation)), data[:-1], data[-1], log_scale,
-        attribute_start, attribute_kind, negative_slope,
-    )  # fmt: skip
-    imputed, log_evidence, effective_size = tensor_core.run(
-        model, mean=mean, scale=scale, x=x, mask=mask, noise=noise, context=context, log_scale=log_scale,
-        visible_weight=visible_weight, precision=precision,
-    )  # fmt: skip
-    spent = torch.full(x.shape[:1], noise.shape[0], dtype=torch.int32, device=x.device)
-    return imputed, log_evidence, effective_size, spent, x.new_empty(x.shape[0], 0, x.shape[1])
+def _triton(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    from vsae_fast.tensor_core import importance_impute
+
+    return importance_impute(*arguments, **options)
 
 
 OP = Op(
@@ -505,17 +410,27 @@ def importance_impute(
         raise ValueError(f"n_threads must be at least 1, got {n_threads}")
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be at least 0, got {tolerance}")
-    tensor_core.check_precision(precision)
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}; use one of {', '.join(map(repr, PRECISIONS))}")
     if n_draws < 0:
         raise ValueError(f"n_draws must be at least 0, got {n_draws}")
     if row_id is None and n_draws:
         row_id = torch.arange(x.shape[0], device=x.device)
     if row_id is not None and (row_id.shape != x.shape[:1] or row_id.dtype != torch.int64):
         raise ValueError(f"row_id must be int64 of shape ({x.shape[0]},), got {row_id.dtype} {tuple(row_id.shape)}")
-    layers = (*decoders.data_layers, decoders.output)
-    wide = decoders.wide_likelihoods if backend in ("auto", "cpu") else ()
     run = OP.select(backend, mean)
-    result = (partial(run, precision=precision) if backend == "triton" else run)(
+    if backend in OP.on_gpu:
+        if n_draws:
+            raise ValueError(f"backend={backend!r} of importance_impute does not draw x_u; use backend='reference'")
+        options = {"precision": precision} if backend == "triton" else {}
+        imputed, evidence, size = run(
+            mean, scale, x, mask, noise, decoders, context=context, visible_weight=visible_weight, **options
+        )
+        spent = torch.full(x.shape[:1], noise.shape[0], dtype=torch.int32, device=x.device)
+        return Imputation(imputed, evidence, size, spent, x.new_empty(x.shape[0], 0, x.shape[1]))
+    layers = (*decoders.data_layers, decoders.output)
+    wide = decoders.wide_likelihoods if backend != "reference" else ()
+    result = run(
         mean,
         scale,
         x,

@@ -45,7 +45,8 @@ class Op:
     kernel : callable
         Takes float32 tensors on the CPU.
     cuda, triton : callable, optional
-        Take float32 tensors on a CUDA device. They run where they are asked for by name: none has been measured yet.
+        Take float32 tensors on a CUDA device, and what the public function of the op gives them: torch's schema does
+        not know them. They run where they are asked for by name: none has been measured yet.
     """
 
     def __init__(
