@@ -14,7 +14,7 @@ PACKAGE = ROOT / "vsae_fast"
 FLOORS = [
     ["_native", "kernels"],
     ["cuda", "ops", "tensor_core"],
-    ["caller_warning", "noise", "metrics", "missingness", "multiple", "pooling", "table"],
+    ["caller_warning", "monitor", "noise", "metrics", "missingness", "multiple", "pooling", "table"],
     ["models"],
     ["hidden_cells", "objective"],
     ["calibration"],
@@ -23,6 +23,7 @@ FLOORS = [
     ["presets"],
     ["imputation"],
     ["ensemble"],
+    ["filling", "parameters"],
     ["estimator", "files", "plots"],
     ["one_call"],
 ]

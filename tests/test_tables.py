@@ -285,7 +285,7 @@ def test_many_chunks(monkeypatch):
     table = pandas_table()
     imputer = vsae_fast.VSAEImputer(**QUICK).fit(table)
     expected = imputer.transform(table)
-    monkeypatch.setattr("vsae_fast.estimator.CHUNK_ROWS", 7)
+    monkeypatch.setattr("vsae_fast.filling.CHUNK_ROWS", 7)
     monkeypatch.setattr("vsae_fast.table.mask.CHECKED_ROWS", 11)
     pd.testing.assert_frame_equal(imputer.transform(table), expected, check_exact=True)
     np.testing.assert_array_equal(imputer.score_samples(table).shape, (60,))

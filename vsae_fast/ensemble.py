@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from vsae_fast.imputation import RowImputer
 from vsae_fast.models.vsae import VSAE
+from vsae_fast.monitor import Monitor
 from vsae_fast.native_training import supports
 from vsae_fast.ops.importance_impute import Imputation
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import Preset
-from vsae_fast.training import History, train
+from vsae_fast.training import History, TrainingPlan, train
 
 RULED_OUT = 2.0  # standard errors
 
@@ -34,6 +36,9 @@ def train_models(
     backend: str = "auto",
     n_threads: int = 1,
     verbose: int = 0,
+    callbacks: Sequence[Callable[..., Any]] = (),
+    estimator: Any = None,
+    max_time: float = math.inf,
 ) -> tuple[list[VSAE], list[History]]:
     """Train ``preset.n_models`` networks for each weight decay; keep those of decays that validation does not rule out.
 
@@ -52,8 +57,8 @@ def train_models(
         Member ``i`` is trained from ``seed + i``.
     backend : {"auto", "cpu", "reference"}
     n_threads : int
-    verbose : int
-        1 shows a progress bar.
+    verbose, callbacks, estimator, max_time : optional
+        See :class:`~vsae_fast.monitor.Monitor`.
 
     Returns
     -------
@@ -68,38 +73,109 @@ def train_models(
         with torch.random.fork_rng(devices=[]):  # torch.nn draws initial parameters from the global generator
             torch.manual_seed(seed + member)
             models.append(VSAE(layout, preset.network).to(x.device))
-    native = backend != "reference" and supports(models[0], preset.objective)
-    n_workers = min(n_threads, len(jobs)) if native else 1
-    stop = threading.Event()
-    total = preset.plan.epochs * len(jobs)
-    with tqdm(total=total, desc="training", unit="epoch", disable=verbose < 1) as bar:
-
-        def progress(epoch: int, loss: float, score: float) -> None:
-            del epoch
-            bar.update()
-            bar.set_postfix(loss=f"{loss:.3f}", validation=f"{score:.3f}", refresh=False)
-
-        def run(job: int) -> History:
-            plan, member = jobs[job]
-            generator = torch.Generator(x.device).manual_seed(seed + member)
-            return train(
-                models[job],
-                x,
-                mask,
-                preset.objective,
-                plan,
-                generator,
-                progress,
-                backend,
-                max(n_threads // n_workers, 1),
-                stop,
-            )
-
-        histories = _run_all(run, len(jobs), n_workers, stop)
+    n_workers = _n_workers(models[0], preset, backend, n_threads, len(jobs))
+    with Monitor(
+        len(jobs), preset.plan.epochs,
+        callbacks=callbacks, estimator=estimator, verbose=verbose, max_time=max_time, n_workers=n_workers,
+    ) as monitor:  # fmt: skip
+        histories = _train_all(
+            models, [plan for plan, _ in jobs], preset, x, mask, [seed + member for _, member in jobs],
+            backend=backend, n_threads=n_threads, n_workers=n_workers, monitor=monitor,
+        )  # fmt: skip
     n = preset.n_models
     errors = [[history.imputation_error for history in histories[i : i + n]] for i in range(0, len(jobs), n)]
     kept = [n * candidate + member for candidate in plausible(errors) for member in range(n)]
     return [models[job] for job in kept], [histories[job] for job in kept]
+
+
+def train_further(
+    models: Sequence[VSAE],
+    histories: Sequence[History],
+    preset: Preset,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    seed: int,
+    *,
+    backend: str = "auto",
+    n_threads: int = 1,
+    verbose: int = 0,
+    callbacks: Sequence[Callable[..., Any]] = (),
+    estimator: Any = None,
+    max_time: float = math.inf,
+) -> tuple[list[VSAE], list[History]]:
+    """Go on with networks that have been trained, each with its own weight decay.
+
+    Parameters
+    ----------
+    models : sequence of VSAE
+        Left as they are.
+    histories : sequence of History
+    preset, x, mask, seed, backend, n_threads, verbose, callbacks, estimator, max_time
+        See :func:`train_models`.
+
+    Returns
+    -------
+    models : list of VSAE
+        Copies, in evaluation mode; as good as before on the validation rows, or better.
+    histories : list of History
+        Of all epochs.
+    """
+    copies = [copy.deepcopy(model).to(x.device) for model in models]
+    plans = [replace(preset.plan, weight_decay=history.weight_decay) for history in histories]
+    # Batches and noise of their own: those of the epochs before would repeat otherwise.
+    past = max(len(history.epoch) for history in histories)
+    fresh = int(np.random.SeedSequence([seed, past]).generate_state(1)[0])
+    n_workers = _n_workers(copies[0], preset, backend, n_threads, len(copies))
+    with Monitor(
+        len(copies), preset.plan.epochs,
+        callbacks=callbacks, estimator=estimator, verbose=verbose, max_time=max_time, n_workers=n_workers,
+    ) as monitor:  # fmt: skip
+        added = _train_all(
+            copies, plans, preset, x, mask, [fresh + member for member in range(len(copies))],
+            backend=backend, n_threads=n_threads, n_workers=n_workers, monitor=monitor, trained=True,
+        )  # fmt: skip
+    return copies, [new.after(old) for new, old in zip(added, histories, strict=True)]
+
+
+def _n_workers(model: VSAE, preset: Preset, backend: str, n_threads: int, n_jobs: int) -> int:
+    native = backend != "reference" and supports(model, preset.objective)
+    return min(n_threads, n_jobs) if native else 1
+
+
+def _train_all(
+    models: Sequence[VSAE],
+    plans: Sequence[TrainingPlan],
+    preset: Preset,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    seeds: Sequence[int],
+    *,
+    backend: str,
+    n_threads: int,
+    n_workers: int,
+    monitor: Monitor,
+    trained: bool = False,
+) -> list[History]:
+    """Train every model in place by its own plan and seed."""
+    stop = threading.Event()
+
+    def run(job: int) -> History:
+        return train(
+            models[job],
+            x,
+            mask,
+            preset.objective,
+            plans[job],
+            torch.Generator(x.device).manual_seed(seeds[job]),
+            lambda *epoch: monitor.epoch_ended(job, *epoch),
+            backend,
+            max(n_threads // n_workers, 1),
+            stop,
+            max_seconds=monitor.seconds_for_next(),
+            trained=trained,
+        )
+
+    return _run_all(run, len(models), n_workers, stop)
 
 
 def plausible(errors: list[list[float]]) -> list[int]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,31 +14,29 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from vsae_fast import tensor_core
 from vsae_fast.calibration import spread_factors
 from vsae_fast.caller_warning import warn_caller
-from vsae_fast.cuda import compiler
-from vsae_fast.ensemble import EnsembleImputer, train_models
-from vsae_fast.imputation import CHUNK_ROWS, RowImputer, check_fills
+from vsae_fast.ensemble import EnsembleImputer, train_further, train_models
+from vsae_fast.filling import chunks, expected_values, fill
+from vsae_fast.imputation import RowImputer, check_fills
 from vsae_fast.models.vsae import VSAE
+from vsae_fast.monitor import CallbackSupportMixin, with_callbacks
 from vsae_fast.multiple import MultipleImputation, check_n_imputations
-from vsae_fast.noise import check_sampler
 from vsae_fast.ops.layout import AttributeLayout
-from vsae_fast.ops.registry import check_backend
-from vsae_fast.presets import PRESETS, Preset, build_preset
-from vsae_fast.table.column import BoolArray
+from vsae_fast.parameters import check_parameters
+from vsae_fast.presets import Preset, build_preset, patience
+from vsae_fast.table.bounds import with_bounds
+from vsae_fast.table.column import BoolArray, FloatArray
 from vsae_fast.table.containers import Table, read_table
-from vsae_fast.table.decode import decode
-from vsae_fast.table.encode import Float32Array, encode
+from vsae_fast.table.drop import drop_columns
+from vsae_fast.table.encode import Float32Array, check_levels, encode
 from vsae_fast.table.indicator import append_indicator
 from vsae_fast.table.mask import observed_cells
 from vsae_fast.table.schema import Schema, detect_schema
 from vsae_fast.training import History
 
-logger = logging.getLogger("vsae_fast")
 
-
-class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Imputes missing cells of mixed tables with a Variational Selective Autoencoder; a mask is 1 where observed.
 
     Takes NumPy arrays (numeric or of objects), pandas, polars and Arrow tables and torch tensors, and gives the same
@@ -70,6 +66,18 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         where it is left out; 1 is up to three times as fast and a little less accurate.
     epochs, batch_size, learning_rate : optional
         Override the preset's training plan. Training reports on the logger ``vsae_fast`` when it ended too early.
+    n_iter_no_change : int, optional
+        Training ends after so many epochs without a better validation score; half of the epochs for auto where it is
+        left out, never for paper. The best epoch's parameters are kept in any case.
+    max_time : float, optional
+        Seconds that training takes, about. The learning rate falls in time for it, so that results are no longer the
+        same on every machine.
+    callbacks : list of callable, optional
+        Each is called with an :class:`~vsae_fast.monitor.Epoch` after every epoch, from the thread that trained it, one
+        at a time; that network's training ends where one returns True. Callbacks of scikit-learn's protocol are set by
+        ``set_callbacks``.
+    warm_start : bool
+        A further ``fit`` goes on from the networks, the schema and the scaling of the one before.
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``; ``"auto"`` is the CPU.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
@@ -78,12 +86,19 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         no draws. Neither has been run on a GPU yet.
     n_jobs : int, optional
         Threads of training and imputation; torch's setting where it is left out, -1 for all processors.
+    min_value, max_value : number, array-like of shape (columns,), dict of column to number, optional
+        Limits of imputed numbers; the observed range of the column where they are left out.
+    handle_unknown : {"missing", "error"}
+        What to do about levels that were not there at fit: treat them as missing when the row's other cells are
+        imputed, with a warning, or raise.
+    keep_empty_features : bool
+        Whether columns without any observed cell at fit stay, filled with a constant.
     add_indicator : bool
         Append a column per column that had missing cells at fit, as in scikit-learn's imputers.
     random_state : int, RandomState or None
         Decides initial parameters, batches and noise. Torch's and NumPy's global generators are left alone.
     verbose : int
-        1 shows a progress bar.
+        1 shows a progress bar, on a terminal or in a notebook.
 
     Attributes
     ----------
@@ -93,6 +108,8 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         The trained networks; empty where no column could be modelled.
     history_ : list of History
         Loss and validation score per epoch of each network.
+    n_iter_ : int
+        Epochs of the network that was trained longest.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Where X has string column names.
@@ -124,9 +141,17 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         epochs: int | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
+        n_iter_no_change: int | None = None,
+        max_time: float | None = None,
+        callbacks: list[Any] | None = None,
+        warm_start: bool = False,
         device: str = "auto",
         backend: str = "auto",
         n_jobs: int | None = None,
+        min_value: Any = None,
+        max_value: Any = None,
+        handle_unknown: str = "missing",
+        keep_empty_features: bool = True,
         add_indicator: bool = False,
         random_state: Any = None,
         verbose: int = 0,
@@ -141,15 +166,24 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.n_iter_no_change = n_iter_no_change
+        self.max_time = max_time
+        self.callbacks = callbacks
+        self.warm_start = warm_start
         self.device = device
         self.backend = backend
         self.n_jobs = n_jobs
+        self.min_value = min_value
+        self.max_value = max_value
+        self.handle_unknown = handle_unknown
+        self.keep_empty_features = keep_empty_features
         self.add_indicator = add_indicator
         self.random_state = random_state
         self.verbose = verbose
 
     # ---- public methods ---------------------------------------------------------------------------------------------
 
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, mask: Any = None) -> VSAEImputer:
         """Learn the schema and train the model.
 
@@ -224,32 +258,32 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         table, observed = self._read_known(X, mask)
         seed = self.seed_ if random_state is None else int(check_random_state(random_state).randint(2**31 - 1))
         imputer = self._imputer() if self.models_ else None
-        schema = self.schema_
+        schema, dropped = self.schema_, self._dropped_columns()
 
         def draw(number: int) -> Any:
             def drawn(x: torch.Tensor, m: torch.Tensor, start: int) -> torch.Tensor:
                 assert imputer is not None
                 return imputer.draw(x, m, number, start, seed)
 
-            return _fill(schema, table, observed, drawn if imputer is not None else None)[0]
+            result, _ = fill(schema, table, observed, drawn if imputer is not None else None)
+            return drop_columns(result, dropped)
 
-        return MultipleImputation(draw, ~observed, int(n_imputations))
+        return MultipleImputation(draw, np.delete(~observed, dropped, axis=1), int(n_imputations))
 
-    def score_samples(self, X: Any, mask: Any = None) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def score_samples(self, X: Any, mask: Any = None) -> FloatArray:
         """Log-evidence log p(x_o, m) of each row in nats, by importance sampling.
 
         Numerical columns count in standardised units. Shape (N,).
         """
-        table, observed = self._read_known(X, mask)
-        evidence = np.zeros(table.shape[0])
-        if not self.models_:
-            return evidence
-        imputer = self._imputer(visible_weight=1.0, tolerance=0.0)
-        for start in range(0, table.shape[0], CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            x, m, _ = encode(self.schema_, table.rows(start, start + CHUNK_ROWS).columns(), observed[rows])
-            evidence[rows] = imputer.run(torch.from_numpy(x), torch.from_numpy(m)).log_evidence.numpy()
-        return evidence
+        return self._per_row(X, mask, "log_evidence", visible_weight=1.0)
+
+    def effective_sample_size(self, X: Any, mask: Any = None) -> FloatArray:
+        """Effective number of importance samples of each row, mean over the networks. Shape (N,).
+
+        The inverse sum of squared normalised weights (Kong 1992), with ``n_samples`` (1000 where it is left out) taken.
+        A row far below the others is one that the encoders know little about.
+        """
+        return self._per_row(X, mask, "effective_size")
 
     def score(self, X: Any, y: Any = None, mask: Any = None) -> float:
         """Mean log-evidence of the rows; higher is better."""
@@ -270,8 +304,10 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                     f"input_features should have length equal to number of features ({self.n_features_in_}), "
                     f"got {len(names)}"
                 )
+        dropped = set(self._dropped_columns())
+        kept = [name for j, name in enumerate(names) if j not in dropped]
         indicated = [f"missingindicator_{names[j]}" for j in self._indicator_columns()]
-        return np.asarray([*names, *indicated], dtype=object)
+        return np.asarray([*kept, *indicated], dtype=object)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the fitted imputer to one safetensors file; see :func:`vsae_fast.files.save`."""
@@ -290,11 +326,15 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     # ---- parts ------------------------------------------------------------------------------------------------------
 
     def _fit(self, X: Any, mask: Any) -> None:
-        device = self._check_parameters()
+        device = check_parameters(self)
         table = read_table(X)
+        further = self.warm_start and bool(getattr(self, "models_", []))
+        if further:
+            validate_data(self, X, reset=False, skip_check_array=True)
         observed = observed_cells(table, mask)
         columns = table.columns()
-        schema = detect_schema(columns, observed, self.schema)
+        schema = self.schema_ if further else detect_schema(columns, observed, self.schema)
+        schema = with_bounds(schema, self.min_value, self.max_value)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         models: list[VSAE] = []
         histories: list[History] = []
@@ -302,16 +342,19 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             x, m, _ = encode(schema, columns, observed)
             preset = self._preset(schema.layout(), m)
             check_fills(self.n_fills, preset.network)
-            models, histories = train_models(
-                schema.layout(),
-                preset,
-                torch.from_numpy(x).to(device),
-                torch.from_numpy(m).to(device),
-                seed,
-                backend=self.backend,
-                n_threads=self._n_threads(),
-                verbose=self.verbose,
-            )
+            options: dict[str, Any] = {
+                "backend": self.backend,
+                "n_threads": self._n_threads(),
+                "verbose": self.verbose,
+                "callbacks": self.callbacks or (),
+                "estimator": self,
+                "max_time": self.max_time or math.inf,
+            }
+            rows = torch.from_numpy(x).to(device), torch.from_numpy(m).to(device)
+            if further:
+                models, histories = train_further(self.models_, self.history_, preset, *rows, seed, **options)
+            else:
+                models, histories = train_models(schema.layout(), preset, *rows, seed, **options)
             self.default_n_samples_: int = preset.n_samples
             self.visible_weight_: float = preset.visible_weight
             self.default_sampler_: str = preset.sampler
@@ -323,34 +366,47 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.had_missing_: list[bool] = [not bool(column.all()) for column in observed.T]
         self.models_: list[VSAE] = models
         self.history_: list[History] = histories
+        self.n_iter_: int = max((len(history.epoch) for history in histories), default=0)
+        if not self.keep_empty_features and self._dropped_columns():
+            names = ", ".join(str(table.names[j]) for j in self._dropped_columns())
+            warn_caller(f"columns without any observed cell are left out of the result: {names}")
 
     def _read_known(self, X: Any, mask: Any) -> tuple[Table, BoolArray]:
         """Check a table that must have the columns of fit, before any of it is imputed."""
         check_is_fitted(self)
         table = read_table(X)  # is it a table at all? That error comes before the ones about its columns
         validate_data(self, X, reset=False, skip_check_array=True)
-        return table, observed_cells(table, mask)
+        observed = observed_cells(table, mask)
+        if self.handle_unknown == "error":
+            check_levels(self.schema_, table.columns(), observed)
+        return table, observed
 
     def _complete(self, table: Table, observed: BoolArray) -> Any:
         """Complete a table that has been checked; warn of levels that were not there at fit."""
-        imputer = self._imputer() if self.models_ else None
-
-        def expected(x: torch.Tensor, m: torch.Tensor, start: int) -> torch.Tensor:
-            del start
-            assert imputer is not None
-            return _impute_rows(imputer, x, m)
-
-        result, unseen = _fill(self.schema_, table, observed, expected if imputer is not None else None)
+        values = expected_values(self._imputer()) if self.models_ else None
+        result, unseen = fill(self.schema_, table, observed, values)
         if unseen:
             counts = ", ".join(f"{name} ({count} cells)" for name, count in unseen.items())
             warn_caller(f"levels not seen at fit are treated as missing: {counts}")
+        result = drop_columns(result, self._dropped_columns())
         if self.add_indicator:
             names: list[Hashable] = [f"missingindicator_{table.names[j]}" for j in self._indicator_columns()]
             result = append_indicator(result, names, ~observed[:, self._indicator_columns()])
         return result
 
+    def _per_row(self, X: Any, mask: Any, field: str, **options: Any) -> FloatArray:
+        """One field of the imputation of every row; all samples are taken."""
+        table, observed = self._read_known(X, mask)
+        values = np.zeros(table.shape[0])
+        if self.models_:
+            imputer = self._imputer(tolerance=0.0, **options)
+            for chunk in chunks(self.schema_, table, observed):
+                result = getattr(imputer.run(chunk.x, chunk.mask), field)
+                values[chunk.start : chunk.start + len(result)] = result.numpy()
+        return values
+
     def _imputer(self, visible_weight: float | None = None, tolerance: float | None = None) -> EnsembleImputer:
-        device = self._check_parameters()
+        device = check_parameters(self)
         if tolerance is None:
             tolerance = self.tolerance
         if tolerance is None:
@@ -393,38 +449,19 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             plan = replace(plan, batch_size=self.batch_size)
         if self.learning_rate is not None:
             plan = replace(plan, learning_rate=self.learning_rate)
+        if self.n_iter_no_change is not None:
+            plan = replace(plan, patience=self.n_iter_no_change)
+        elif plan.patience is not None and self.epochs is not None:
+            plan = replace(plan, patience=patience(self.epochs))
         return replace(preset, plan=plan, n_models=self.n_models or preset.n_models)
+
+    def _dropped_columns(self) -> list[int]:
+        if self.keep_empty_features:
+            return []
+        return [j for j, column in enumerate(self.schema_.columns) if column.role == "empty"]
 
     def _indicator_columns(self) -> list[int]:
         return [j for j, hole in enumerate(self.had_missing_) if hole] if self.add_indicator else []
-
-    def _check_parameters(self) -> torch.device:
-        if self.preset not in PRESETS:
-            raise ValueError(f"unknown preset {self.preset!r}; use one of {', '.join(map(repr, PRESETS))}")
-        check_backend(self.backend)
-        device = resolve_device(self.device)
-        if self.backend in ("cuda", "triton"):
-            if device.type != "cuda":
-                raise ValueError(f"backend={self.backend!r} needs device='cuda', got device={self.device!r}")
-            (compiler if self.backend == "cuda" else tensor_core).check_device(device)
-        if self.schema is not None and not isinstance(self.schema, Mapping):
-            raise ValueError(f"schema must be a dict of column to kind, got {type(self.schema).__name__}")
-        if self.sampler is not None:
-            check_sampler(self.sampler)
-        tolerance: Any = self.tolerance
-        if tolerance is not None and (isinstance(tolerance, str) or not 0 <= tolerance < math.inf):
-            raise ValueError(f"tolerance must be a number of at least 0, got {self.tolerance!r}")
-        for name, least in (("n_samples", 1), ("n_fills", 1), ("n_models", 1), ("epochs", 0), ("batch_size", 2)):
-            value = getattr(self, name)
-            if (value is not None or name == "n_fills") and (
-                isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least
-            ):
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
-        if self.n_jobs is not None and (self.n_jobs == 0 or self.n_jobs < -1):
-            raise ValueError(f"n_jobs must be a positive integer or -1, got {self.n_jobs!r}")
-        return device
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -433,58 +470,3 @@ class VSAEImputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.categorical = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-Values = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]  # of encoded rows, masks and the first row's number
-
-
-def _fill(schema: Schema, table: Table, observed: BoolArray, values: Values | None) -> tuple[Any, Counter[str]]:
-    """Fill the holes of a checked table, a chunk of rows at a time: memory beside the result stays small.
-
-    ``values`` gives standardised values and probabilities (N, D), None where no column is modelled. Returns the
-    complete table and, by column, how many cells held a level that was not there at fit.
-    """
-    unseen: Counter[str] = Counter()
-    writer = table.writer()
-    for start in range(0, table.shape[0], CHUNK_ROWS):
-        rows = slice(start, start + CHUNK_ROWS)
-        columns = table.rows(start, start + CHUNK_ROWS).columns()
-        missing = ~observed[rows]
-        filled = np.empty((len(missing), 0), dtype=np.float32)
-        if values is not None:
-            x, m, unknown = encode(schema, columns, observed[rows])
-            unseen.update(unknown)
-            filled = values(torch.from_numpy(x), torch.from_numpy(m), start).numpy()
-        writer.write(start, missing, decode(schema, columns, missing, filled))
-    return writer.result(), unseen
-
-
-def _impute_rows(imputer: EnsembleImputer, x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
-    """Expected values (N, D) of the rows that have a hole; the others come back as they are."""
-    rows = torch.nonzero((m == 0).any(dim=1))[:, 0]
-    x[rows] = imputer.run(x[rows], m[rows]).imputed
-    return x
-
-
-def resolve_device(device: str) -> torch.device:
-    """Torch device for ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<number>"``.
-
-    Raises
-    ------
-    ValueError
-        Unknown name, or a GPU that is not there.
-    """
-    if device == "auto":
-        return torch.device("cpu")
-    try:
-        resolved = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"unknown device {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:<number>'") from error
-    if resolved.type not in ("cpu", "cuda"):
-        raise ValueError(f"unknown device {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:<number>'")
-    if resolved.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ValueError(f"device={device!r}, but torch sees no CUDA GPU; install a CUDA build or use device='cpu'")
-        if resolved.index is not None and resolved.index >= torch.cuda.device_count():
-            raise ValueError(f"device={device!r}, but there are only {torch.cuda.device_count()} GPU(s)")
-    return resolved

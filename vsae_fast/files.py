@@ -55,7 +55,9 @@ def save(imputer: VSAEImputer, path: _RuntimePath, *, overwrite: bool = False) -
         raise FileExistsError(f"{target} exists; pass overwrite=True to replace it")
     params = imputer.get_params(deep=False)
     params["random_state"] = None  # seed_ holds what it decided
-    params["schema"] = None  # the fitted schema holds what it decided
+    for name in ("schema", "min_value", "max_value"):
+        params[name] = None  # the fitted schema holds what they decided
+    params["callbacks"] = None  # loading runs no code
     header: dict[str, Any] = {
         "version": FORMAT_VERSION,
         "package": vsae_fast.__version__,
@@ -152,6 +154,7 @@ def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, t
     if header["feature_names"] is not None:
         imputer.feature_names_in_ = np.asarray(header["feature_names"], dtype=object)
     imputer.history_ = [_history(history) for history in header["history"]]
+    imputer.n_iter_ = max((len(history.epoch) for history in imputer.history_), default=0)
     imputer.models_ = []
     if "network" in header:
         if header["noise"] != noise.SCHEME:

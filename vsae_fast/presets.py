@@ -87,6 +87,7 @@ def paper(layout: AttributeLayout) -> Preset:
 # that weaker and stronger ones are trained as well; their average beats the middle one even where none is ruled out.
 TARGET_STEPS = 3000
 EPOCH_RANGE = (12, 200)
+PATIENCE = 0.5  # of the epochs; the schedule's falling end still brings gains after long plateaus
 WEIGHT_DECAY_CELLS = 7500
 WEIGHT_DECAY_RANGE = (0.01, 3.0)
 DECAY_FACTORS = (3.0, 1.0, 0.3, 0.1)
@@ -96,10 +97,16 @@ MANY_CELLS = 50_000  # from here on seeds agree: on mushroom one network is as g
 TOLERANCE = 0.05
 
 
+def patience(epochs: int) -> int:
+    """Epochs without a better validation score after which auto stops."""
+    return max(math.ceil(PATIENCE * epochs), 1)
+
+
 def auto(n_rows: int, n_observed: int) -> Preset:
     """Hide-and-score with the skip path; epochs follow the rows, weight decays the observed cells."""
     batch_size = 32 if n_rows < 1000 else 64 if n_rows < 3000 else 128
     steps_per_epoch = math.ceil(n_rows / batch_size)
+    epochs = min(max(math.ceil(TARGET_STEPS / steps_per_epoch), EPOCH_RANGE[0]), EPOCH_RANGE[1])
     low, high = WEIGHT_DECAY_RANGE
     objective = HideAndScore()
     weight_decay = min(max(WEIGHT_DECAY_CELLS / max(n_observed, 1), low), high)
@@ -119,11 +126,12 @@ def auto(n_rows: int, n_observed: int) -> Preset:
         ),
         objective=objective,
         plan=TrainingPlan(
-            epochs=min(max(math.ceil(TARGET_STEPS / steps_per_epoch), EPOCH_RANGE[0]), EPOCH_RANGE[1]),
+            epochs=epochs,
             batch_size=batch_size,
             learning_rate=3e-3,
             schedule="one-cycle",
             clip_norm=5.0,
+            patience=patience(epochs),
         ),
         n_samples=1000,
         tolerance=TOLERANCE,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -49,6 +50,8 @@ class TrainingPlan:
         Share of the rows that choose the best epoch; 0 keeps the last epoch.
     clip_norm : float or None
         Largest norm of a gradient.
+    patience : int or None
+        Epochs without a better validation score after which training ends; None never ends it early.
     """
 
     epochs: int
@@ -58,6 +61,7 @@ class TrainingPlan:
     weight_decay: float = 0.0
     validation_fraction: float = 0.1
     clip_norm: float | None = None
+    patience: int | None = None
 
 
 @dataclass
@@ -78,6 +82,9 @@ class History:
         nan without a split.
     spread : SpreadMoments or None
         Width of its draws on such cells (:func:`~vsae_fast.calibration.spread_moments`); None without a split.
+    weight_decay : float
+        That it was trained with.
+    ended_by : {"epochs", "patience", "time", "callback"}
     """
 
     epoch: list[int] = field(default_factory=list)
@@ -86,6 +93,19 @@ class History:
     best_epoch: int = -1
     imputation_error: float = math.nan
     spread: SpreadMoments | None = None
+    weight_decay: float = 0.0
+    ended_by: str = "epochs"
+
+    def after(self, earlier: History) -> History:
+        """Record of both runs, where this one went on from the parameters of an earlier one."""
+        n = len(earlier.epoch)
+        return replace(
+            self,
+            epoch=[*earlier.epoch, *(n + epoch for epoch in self.epoch)],
+            loss=[*earlier.loss, *self.loss],
+            score=[*earlier.score, *self.score],
+            best_epoch=n + self.best_epoch if self.best_epoch >= 0 else earlier.best_epoch,
+        )
 
     def still_rising(self) -> bool:
         """Whether the validation score was still improving when training ended."""
@@ -96,7 +116,7 @@ class History:
         return best - before > STILL_RISING * (best - self.score[0]) > 0
 
 
-Progress = Callable[[int, float, float], None]  # epoch, loss, score
+Progress = Callable[[int, float, float], bool]  # epoch, loss, score; True ends the training
 
 
 def constant(progress: float) -> float:
@@ -245,6 +265,9 @@ def train(
     backend: str = "auto",
     n_threads: int | None = None,
     stop: threading.Event | None = None,
+    *,
+    max_seconds: float = math.inf,
+    trained: bool = False,
 ) -> History:
     """Train in place; leaves the model in evaluation mode with the parameters of its best epoch.
 
@@ -260,13 +283,18 @@ def train(
     generator : torch.Generator
         Decides the split, the batches and all noise; torch's global generator is not touched.
     progress : callable, optional
-        Called with (epoch, loss, score) after each epoch.
+        Called with (epoch, loss, score) after each epoch; training ends where it returns True.
     backend : {"auto", "cpu", "reference"}
         See :func:`make_trainer`.
     n_threads : int, optional
         Of the C++ trainer; torch's own setting where it is left out. They change no bit of the result.
     stop : threading.Event, optional
         Looked at before every step, so that another thread can end the training.
+    max_seconds : float
+        Training ends after the step that reaches it, the first at the earliest. A one-cycle schedule comes to its end
+        by then, so that results depend on the machine's speed.
+    trained : bool
+        Whether the model has been trained before: then its parameters stay unless an epoch scores better.
 
     Returns
     -------
@@ -279,7 +307,7 @@ def train(
     StoppedError
         ``stop`` was set.
     """
-    history = History()
+    history = History(weight_decay=plan.weight_decay)
     train_rows, validation_rows = split(x.shape[0], plan.validation_fraction, generator)
     x_train, mask_train = x[train_rows], mask[train_rows]
     x_validation, mask_validation = x[validation_rows], mask[validation_rows]
@@ -293,14 +321,21 @@ def train(
     total_steps = plan.epochs * sum(1 for _ in batches(n_train, plan.batch_size, torch.Generator(x.device)))
     factor = one_cycle if plan.schedule == "one-cycle" else constant
     best_score, best_state = -math.inf, None
-    n_steps = 0
+    if trained and len(x_validation):
+        best_score = trainer.score(x_validation, mask_validation, validation_seed)
+        best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    n_steps, begin, spent, since_best = 0, time.monotonic(), 0.0, 0
     for epoch in range(plan.epochs):
         losses = []
         for rows in batches(n_train, plan.batch_size, generator):
             if stop is not None and stop.is_set():
                 raise StoppedError
-            losses.append(trainer.step(rows, epoch, plan.learning_rate * factor(n_steps / total_steps)))
+            passed = max(n_steps / total_steps, spent / max_seconds)
+            losses.append(trainer.step(rows, epoch, plan.learning_rate * factor(passed)))
             n_steps += 1
+            spent = time.monotonic() - begin
+            if spent >= max_seconds:
+                break
         mean_loss = sum(losses) / len(losses)
         if not math.isfinite(mean_loss):
             raise FloatingPointError(f"the training loss became {mean_loss} in epoch {epoch}; lower learning_rate")
@@ -308,13 +343,21 @@ def train(
         history.epoch.append(epoch)
         history.loss.append(mean_loss)
         history.score.append(score)
+        since_best += 1
         if score > best_score or math.isnan(score):
-            best_score, history.best_epoch = score, epoch
+            best_score, history.best_epoch, since_best = score, epoch, 0
             if not math.isnan(score):
                 trainer.write_back()
                 best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        if progress is not None:
-            progress(epoch, mean_loss, score)
+        if progress is not None and progress(epoch, mean_loss, score):
+            history.ended_by = "callback"
+            break
+        if spent >= max_seconds:
+            history.ended_by = "time"
+            break
+        if plan.patience is not None and since_best >= plan.patience and epoch + 1 < plan.epochs:
+            history.ended_by = "patience"
+            break
     trainer.write_back()
     if best_state is not None:
         model.load_state_dict(best_state)
@@ -323,7 +366,10 @@ def train(
         weight = objective.visible_weight if isinstance(objective, HideAndScore) else 1.0
         history.imputation_error = imputation_error(model, x_validation, mask_validation, weight, validation_seed)
         history.spread = spread_moments(model, x_validation, mask_validation, weight, validation_seed)
-    logger.info("kept epoch %d of %d (validation score %.4f)", history.best_epoch + 1, plan.epochs, best_score)
-    if history.still_rising():
+    logger.info(
+        "kept epoch %d of %d, ended by %s (validation score %.4f)",
+        history.best_epoch + 1, len(history.epoch), history.ended_by, best_score,
+    )  # fmt: skip
+    if history.ended_by == "epochs" and history.still_rising():
         logger.warning("the validation bound was still rising after %d epochs; raise epochs", plan.epochs)
     return history

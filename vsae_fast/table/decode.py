@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -61,12 +62,22 @@ def _as_stored(column: Column, description: ColumnSchema, values: npt.NDArray[An
     if column.storage == "boolean" or (column.storage != "float" and description.kind == "boolean"):
         return values.astype(bool)
     if column.storage == "integer":
-        return _rounded(values.astype(np.float64), column.bounds or INT64)
+        return _rounded(values.astype(np.float64), _whole_range(description, column.bounds or INT64))
     if description.kind == "categorical":
         return values.astype(np.float64) if column.storage == "float" else values
     if description.kind == "integer":
-        return _rounded(values.astype(np.float64), INT64)
+        return _rounded(values.astype(np.float64), _whole_range(description, INT64))
     return values.astype(np.float64)
+
+
+def _whole_range(description: ColumnSchema, bounds: tuple[int, int]) -> tuple[int, int]:
+    """Integers that both the column's type and its limits allow."""
+    low, high = bounds
+    if description.low is not None and description.low > low:
+        low = min(math.ceil(description.low), high)
+    if description.high is not None and description.high < high:
+        high = max(math.floor(description.high), low)
+    return low, high
 
 
 def _rounded(values: npt.NDArray[np.float64], bounds: tuple[int, int]) -> npt.NDArray[Any]:

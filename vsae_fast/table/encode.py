@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,6 +11,7 @@ from vsae_fast.table.column import BoolArray, Column, FloatArray
 from vsae_fast.table.schema import ColumnSchema, Schema
 
 Float32Array = npt.NDArray[np.float32]
+HandleUnknown = Literal["missing", "error"]
 
 
 def encode(
@@ -49,6 +52,21 @@ def encode(
         masks.append(known)
     x = np.concatenate(blocks, axis=1).astype(np.float32)
     return x, np.stack(masks, axis=1).astype(np.float32), unseen
+
+
+def check_levels(schema: Schema, columns: list[Column], observed: BoolArray) -> None:
+    """Raise ValueError where a cell holds a level that was not there at fit."""
+    for j in schema.modelled:
+        column, description, known = columns[j], schema.columns[j], observed[:, j]
+        if description.attribute_kind == "numerical":
+            continue
+        new = sorted({str(v) for v in column.values[known].tolist()} - {str(v) for v in description.levels})
+        if new:
+            shown = ", ".join(map(repr, new[:5])) + (", ..." if len(new) > 5 else "")
+            raise ValueError(
+                f"column {column.name!r} holds levels that were not there at fit: {shown}; "
+                "use handle_unknown='missing' or fit on them"
+            )
 
 
 def _numbers(column: Column, description: ColumnSchema, known: BoolArray) -> FloatArray:

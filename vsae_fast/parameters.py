@@ -1,0 +1,94 @@
+"""Checks of what a caller passes to the estimator, before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+
+from vsae_fast import tensor_core
+from vsae_fast.cuda import compiler
+from vsae_fast.noise import check_sampler
+from vsae_fast.ops.registry import check_backend
+from vsae_fast.presets import PRESETS
+from vsae_fast.table.encode import HandleUnknown
+
+if TYPE_CHECKING:
+    from vsae_fast.estimator import VSAEImputer
+
+LEAST = {"n_samples": 1, "n_fills": 1, "n_models": 1, "epochs": 0, "batch_size": 2, "n_iter_no_change": 1}
+POSITIVE = ("learning_rate", "max_time")
+DEVICES = "'auto', 'cpu', 'cuda' or 'cuda:<number>'"
+
+
+def check_parameters(imputer: VSAEImputer) -> torch.device:
+    """Raise ValueError for the first parameter that is out of range; return the device that they name."""
+    if imputer.preset not in PRESETS:
+        raise ValueError(f"unknown preset {imputer.preset!r}; use one of {', '.join(map(repr, PRESETS))}")
+    if imputer.handle_unknown not in get_args(HandleUnknown):
+        known = " or ".join(map(repr, get_args(HandleUnknown)))
+        raise ValueError(f"unknown handle_unknown {imputer.handle_unknown!r}; use {known}")
+    check_backend(imputer.backend)
+    device = resolve_device(imputer.device)
+    if imputer.backend in ("cuda", "triton"):
+        if device.type != "cuda":
+            raise ValueError(f"backend={imputer.backend!r} needs device='cuda', got device={imputer.device!r}")
+        (compiler if imputer.backend == "cuda" else tensor_core).check_device(device)
+    if imputer.schema is not None and not isinstance(imputer.schema, Mapping):
+        raise ValueError(f"schema must be a dict of column to kind, got {type(imputer.schema).__name__}")
+    if imputer.sampler is not None:
+        check_sampler(imputer.sampler)
+    tolerance: Any = imputer.tolerance
+    if tolerance is not None and (isinstance(tolerance, str) or not 0 <= tolerance < math.inf):
+        raise ValueError(f"tolerance must be a number of at least 0, got {imputer.tolerance!r}")
+    for name, least in LEAST.items():
+        value = getattr(imputer, name)
+        if (value is not None or name == "n_fills") and (
+            isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least
+        ):
+            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    for name in POSITIVE:
+        value = getattr(imputer, name)
+        if value is not None and (isinstance(value, str) or not 0 < value < math.inf):
+            raise ValueError(f"{name} must be a positive number, got {value!r}")
+    if imputer.n_jobs is not None and (imputer.n_jobs == 0 or imputer.n_jobs < -1):
+        raise ValueError(f"n_jobs must be a positive integer or -1, got {imputer.n_jobs!r}")
+    _check_callbacks(imputer.callbacks)
+    return device
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    if callbacks is None:
+        return
+    if not isinstance(callbacks, (list, tuple)):
+        raise ValueError(f"callbacks must be a list of callables, got {type(callbacks).__name__}; wrap a single one")
+    for callback in callbacks:
+        if not callable(callback):
+            raise ValueError(f"callbacks must be a list of callables, but it holds a {type(callback).__name__}")
+
+
+def resolve_device(device: str) -> torch.device:
+    """Torch device for ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<number>"``.
+
+    Raises
+    ------
+    ValueError
+        Unknown name, or a GPU that is not there.
+    """
+    if device == "auto":
+        return torch.device("cpu")
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"unknown device {device!r}; use {DEVICES}") from error
+    if resolved.type not in ("cpu", "cuda"):
+        raise ValueError(f"unknown device {device!r}; use {DEVICES}")
+    if resolved.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(f"device={device!r}, but torch sees no CUDA GPU; install a CUDA build or use device='cpu'")
+        if resolved.index is not None and resolved.index >= torch.cuda.device_count():
+            raise ValueError(f"device={device!r}, but there are only {torch.cuda.device_count()} GPU(s)")
+    return resolved

@@ -1,0 +1,69 @@
+"""Limits of imputed numbers that the caller sets in place of a column's observed range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from vsae_fast.table.schema import Schema, column_position
+
+
+def with_bounds(schema: Schema, min_value: Any, max_value: Any) -> Schema:
+    """Schema whose numerical and integer columns have the caller's limits.
+
+    Parameters
+    ----------
+    schema : Schema
+    min_value, max_value : number, array-like of shape (columns,), dict of column name or position to number, or None
+        A number is for every numerical column; entries of an array for other columns are ignored; None leaves the
+        observed range.
+
+    Raises
+    ------
+    ValueError
+        An array of another length, a column that is not there or not numerical, a limit that is no number, or a
+        smallest value above the largest.
+    """
+    low, high = _per_column(schema, "min_value", min_value), _per_column(schema, "max_value", max_value)
+    columns = []
+    for j, column in enumerate(schema.columns):
+        if column.role == "modelled" and column.attribute_kind == "numerical":
+            column = replace(column, low=low.get(j, column.low), high=high.get(j, column.high))
+            if column.low is not None and column.high is not None and column.low > column.high:
+                raise ValueError(
+                    f"column {column.name!r} would have to lie between {column.low} and {column.high}; "
+                    "give a min_value below max_value and below the largest observed value"
+                )
+        columns.append(column)
+    return Schema(tuple(columns))
+
+
+def _per_column(schema: Schema, argument: str, limit: Any) -> dict[int, float]:
+    names = [column.name for column in schema.columns]
+    if limit is None:
+        return {}
+    if isinstance(limit, Mapping):
+        limits = {column_position(names, key): value for key, value in limit.items()}
+        for j in limits:
+            kind = schema.columns[j].kind
+            if schema.columns[j].attribute_kind != "numerical":
+                raise ValueError(f"{argument} names column {names[j]!r}, which is {kind}; leave it out")
+    else:
+        array = np.asarray(limit, dtype=object)
+        if array.shape not in ((), (len(names),)):
+            raise ValueError(f"{argument} has shape {array.shape}; pass a number, {len(names)} of them, or a dict")
+        limits = dict(enumerate(np.broadcast_to(array, (len(names),)).tolist()))
+    return {j: _number(argument, names[j], value) for j, value in limits.items()}
+
+
+def _number(argument: str, name: Any, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{argument} of column {name!r} must be a number, got {value!r}") from error
+    if np.isnan(number):
+        raise ValueError(f"{argument} of column {name!r} must be a number, got nan; use -inf or inf for no limit")
+    return number
