@@ -1,6 +1,9 @@
+import errno
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -92,7 +95,7 @@ def test_loading_runs_no_code(path):
     assert path.read_bytes()[8:9] == b"{"
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["vsae_fast"])
-    assert header["version"] == 1
+    assert header["version"] == 2
     assert header["package"]
     assert header["noise"].startswith("philox")
 
@@ -134,3 +137,51 @@ def test_bad_headers(path, changes, message):
     with pytest.raises(ValueError, match=message) as error:
         VSAEImputer.load(path)
     assert "\n" not in str(error.value)
+
+
+def test_an_altered_network_is_noticed(path):
+    whole = bytearray(path.read_bytes())
+    whole[-5] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match="was altered after it was written") as error:
+        VSAEImputer.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(path, fitted, monkeypatch):
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("vsae_fast.files.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        fitted.save(path, overwrite=True)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_file_of_the_first_format_loads():
+    """Written by the code of commit e239a2e: paper's preset, two epochs, columns a (numbers), n (integers), k (text)."""
+    imputer = VSAEImputer.load(Path(__file__).parent / "data" / "model_format_1.safetensors")
+    probe = pd.DataFrame({"a": [0.5, np.nan, np.nan], "n": [np.nan, -4.0, np.nan], "k": ["up", None, None]})
+    result = imputer.transform(probe)
+    np.testing.assert_allclose(result["a"], [0.5, 0.049225721615758736, 0.050506209037458845], rtol=1e-4)
+    assert result["k"].tolist() == ["up", "down", "down"]
+    evidence = [-4.245561161463131, -3.6843768321868975, -2.2671436525488695]
+    np.testing.assert_allclose(imputer.score_samples(probe), evidence, rtol=1e-4)
+    assert imputer.n_iter_ == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_file_written_on_one_device_loads_on_the_other(tmp_path, table):
+    on_cpu = VSAEImputer(**QUICK).fit(table)
+    on_cpu.save(tmp_path / "cpu")
+    on_gpu = VSAEImputer.load(tmp_path / "cpu").set_params(device="cuda")
+    expected = on_cpu.transform(table)
+    np.testing.assert_allclose(on_gpu.transform(table)[["a", "b"]], expected[["a", "b"]], rtol=1e-4, atol=1e-4)
+    trained = VSAEImputer(device="cuda", **QUICK).fit(table)
+    trained.save(tmp_path / "gpu")
+    back = VSAEImputer.load(tmp_path / "gpu").set_params(device="cpu").transform(table)
+    np.testing.assert_allclose(back[["a", "b"]], trained.transform(table)[["a", "b"]], rtol=1e-4, atol=1e-4)

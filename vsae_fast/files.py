@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict
@@ -24,7 +25,7 @@ from vsae_fast.training import History
 if TYPE_CHECKING:
     from vsae_fast.estimator import VSAEImputer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: a checksum of the networks; weight decay and end of each training
 KEY = "vsae_fast"
 
 _RuntimePath = str | os.PathLike[str]
@@ -83,6 +84,7 @@ def save(imputer: VSAEImputer, path: _RuntimePath, *, overwrite: bool = False) -
             for member, model in enumerate(imputer.models_)
             for name, tensor in model.state_dict().items()
         }
+    header["checksum"] = _checksum(state)
     try:
         text = json.dumps(header, default=_plain)
     except TypeError as error:
@@ -91,7 +93,10 @@ def save(imputer: VSAEImputer, path: _RuntimePath, *, overwrite: bool = False) -
         ) from error
     temporary = target.with_name(target.name + f".{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(to_bytes(state, metadata={KEY: text}))
+        with temporary.open("wb") as file:
+            file.write(to_bytes(state, metadata={KEY: text}))
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, target)  # noqa: PTH105 - the atomic one
     finally:
         temporary.unlink(missing_ok=True)
@@ -112,7 +117,7 @@ def load(path: _RuntimePath) -> VSAEImputer:
     ------
     FileNotFoundError
     ValueError
-        Not a model file, damaged, or written by a newer version.
+        Not a model file, damaged, altered, or written by a newer version.
     """
     from vsae_fast.estimator import VSAEImputer
 
@@ -137,10 +142,22 @@ def load(path: _RuntimePath) -> VSAEImputer:
             f"{source} has format {version}, but vsae_fast {vsae_fast.__version__} reads up to {FORMAT_VERSION}; "
             "upgrade vsae_fast"
         )
+    if version > 1 and header.get("checksum") != _checksum(state):
+        raise ValueError(f"{source} was altered after it was written: its networks do not match their checksum")
     try:
         return _restore(VSAEImputer, header, state)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"{source} is damaged: {str(error).splitlines()[0]}") from error
+
+
+def _checksum(state: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of all tensors: safetensors itself would not notice a changed byte."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, torch.Tensor]) -> VSAEImputer:
