@@ -25,7 +25,9 @@ FLOORS = [
     ["ensemble"],
     ["filling", "parameters"],
     ["estimator", "files", "plots"],
-    ["one_call"],
+    ["one_call", "simple"],
+    ["cli"],
+    ["__main__"],
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 # What a floor may import from outside the standard library.

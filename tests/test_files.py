@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_the_file_that_was_there(path, fitted, monkeypatch):
 
 
 def test_a_file_of_the_first_format_loads():
-    """Written by the code of commit e239a2e: paper's preset, two epochs, columns a (numbers), n (integers), k (text)."""
+    """Written by the code of commit e239a2e: two epochs on columns a (numbers), n (integers) and k (text)."""
     imputer = VSAEImputer.load(Path(__file__).parent / "data" / "model_format_1.safetensors")
     probe = pd.DataFrame({"a": [0.5, np.nan, np.nan], "n": [np.nan, -4.0, np.nan], "k": ["up", None, None]})
     result = imputer.transform(probe)

@@ -114,6 +114,26 @@ def test_arrow_table():
     assert sum(column.null_count for column in result.columns) == 0
 
 
+def test_arrow_keeps_types_and_metadata_that_narwhals_does_not_tell_apart():
+    words = ["a", "b", None, "a", None, "b"]
+    schema = pa.schema(
+        [
+            pa.field("large", pa.large_string(), metadata={"unit": "none"}),
+            pa.field("levels", pa.dictionary(pa.int8(), pa.large_string())),
+            pa.field("number", pa.float32()),
+            pa.field("unknown", pa.null()),
+        ],
+        metadata={"made by": "hand"},
+    )
+    table = pa.table([words, words, [1.0, None, 2.5, 3.0, None, 4.0], [None] * 6], schema=schema)
+    with pytest.warns(UserWarning, match="without any observed cell: unknown"):
+        result = vsae_fast.impute(table, **QUICK)
+    assert result.schema.metadata == schema.metadata
+    for name in ("large", "levels", "number"):
+        assert result.schema.field(name).equals(schema.field(name), check_metadata=True)
+    assert sum(column.null_count for column in result.columns) == 0
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_float_arrays(dtype, order):

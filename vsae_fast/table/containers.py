@@ -275,7 +275,8 @@ class FrameTable:
 
     def completed(self, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> Any:
         """Copy with ``fills[j]`` in the missing cells (N, columns) of column j."""
-        changed = []
+        changed: list[nw.Series[Any]] = []
+        retyped: set[Hashable] = set()
         backend = self.frame.implementation
         for j, (name, values) in enumerate(zip(self.names, fills, strict=True)):
             if not len(values):
@@ -285,6 +286,7 @@ class FrameTable:
                 whole = nw.new_series(str(name), values.tolist(), backend=backend)
                 if series.dtype == nw.Unknown or not _can_hold(series, values):
                     changed.append(whole)
+                    retyped.add(name)
                     continue
             # pandas takes text and levels as they are; numbers must have the column's own width everywhere.
             plain = backend.is_pandas_like() and not series.dtype.is_numeric()
@@ -292,7 +294,8 @@ class FrameTable:
             changed.append(series.scatter(np.flatnonzero(missing[:, j]).tolist(), typed))
         if not changed:
             return self.frame.clone().to_native()
-        return self.frame.with_columns(*changed).to_native()
+        result = self.frame.with_columns(*changed).to_native()
+        return _as_before(result, self.frame.to_native(), retyped) if backend.is_pyarrow() else result
 
     def with_missing(self, hidden: BoolArray) -> Any:
         if self.frame.implementation.is_pandas_like():
@@ -329,6 +332,15 @@ class FrameWriter:
     def result(self) -> Any:
         fills = [np.concatenate(column) for column in zip(*self._fills, strict=True)]
         return self._table.completed(np.concatenate(self._missing), fills)
+
+
+def _as_before(result: Any, before: Any, retyped: set[Hashable]) -> Any:
+    """Arrow table with the fields and metadata that it had: several of Arrow's types are one to narwhals."""
+    schema = before.schema
+    for position, field in enumerate(result.schema):
+        if field.name in retyped:
+            schema = schema.set(position, field)
+    return result if result.schema.equals(schema, check_metadata=True) else result.cast(schema)
 
 
 def _masked(objects: list[Any], missing: BoolArray) -> list[Any]:

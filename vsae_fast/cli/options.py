@@ -1,0 +1,146 @@
+"""Options that several commands share, and what becomes of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from vsae_fast.cli.table_file import TableFile
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+file_argument = click.Path(path_type=Path)
+
+READING = [
+    click.option("--delimiter", help="Sign between the cells of a text file.  [default: tab in .tsv, comma in .csv]"),
+    click.option("--na", "na_values", multiple=True, metavar="TEXT", help="A further text that means a missing cell."),
+    click.option(
+        "--ignore", multiple=True, metavar="COLUMN", help="Leave a column as it is: dates, identifiers, notes."
+    ),
+    click.option(
+        "--schema",
+        "overrides",
+        multiple=True,
+        metavar="COLUMN=KIND|FILE.json",
+        help="What a column is: numerical, integer, boolean or categorical; or a JSON file of such pairs.",
+    ),
+]
+TRAINING = [
+    click.option("--preset", type=click.Choice(["auto", "paper"]), default="auto", show_default=True),
+    click.option("--epochs", type=click.IntRange(min=0), help="Passes over the rows.  [default: by size]"),
+    click.option("--max-time", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of training."),
+    click.option("--n-models", type=click.IntRange(min=1), help="Networks for each weight decay.  [default: 2 or 3]"),
+]
+RUNNING = [
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:NUMBER."),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    click.option("--n-jobs", type=int, help="Threads; -1 for all processors.  [default: torch's]"),
+    click.option(
+        "--n-samples", type=click.IntRange(min=1), help="Importance samples a row.  [default: as precise needs]"
+    ),
+    click.option("--quiet", is_flag=True, help="No progress bar and no summary."),
+]
+JSON = click.option("--json", "as_json", is_flag=True, help="Write the summary as JSON.")
+
+
+def with_options(*groups: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    """Decorate a command with groups of options, in their order."""
+
+    def decorate(function: F) -> F:
+        for option in reversed([option for group in groups for option in group]):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def read_overrides(pairs: Sequence[str]) -> dict[str, str] | None:
+    """``COLUMN=KIND`` texts and JSON files to one dict.
+
+    Raises
+    ------
+    click.UsageError
+        A text that is neither.
+    """
+    overrides: dict[str, str] = {}
+    for pair in pairs:
+        name, sign, kind = pair.rpartition("=")
+        if sign:
+            overrides[name] = kind
+            continue
+        if not pair.endswith(".json"):
+            raise click.UsageError(f"--schema {pair!r} is neither COLUMN=KIND nor a .json file")
+        try:
+            content = json.loads(Path(pair).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise click.UsageError(f"--schema: there is no file {pair}") from error
+        except ValueError as error:
+            raise click.UsageError(f"--schema: {pair} is no JSON ({error})") from error
+        if not isinstance(content, dict):
+            raise click.UsageError(f"--schema: {pair} must hold one object of column to kind")
+        overrides.update(content)
+    return overrides or None
+
+
+def read_source(path: Path, options: dict[str, Any]) -> tuple[TableFile, TableFile]:
+    """Read a table; the whole of it, and the part that is not ignored.
+
+    Raises
+    ------
+    ValueError
+        An ignored column that is not there, or nothing left.
+    """
+    from vsae_fast.cli.table_file import read_file, select
+
+    source = read_file(path, options["delimiter"], options["na_values"])
+    names = source.values.column_names
+    for name in options["ignore"]:
+        if name not in names:
+            raise ValueError(f"--ignore {name!r}: {path} has no such column; it has {', '.join(names[:10])}")
+    kept = [name for name in names if name not in options["ignore"]]
+    if not kept:
+        raise ValueError("every column is ignored; leave one")
+    dates = [field.name for field in source.values.select(kept).schema if _is_temporal(field.type)]
+    if dates:
+        raise ValueError(
+            f"column {dates[0]!r} of {path} holds dates or times; pass --ignore {dates[0]!r} to leave it as it is, "
+            "or turn it into numbers first"
+        )
+    return source, select(source, kept)
+
+
+def _is_temporal(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_temporal(kind))
+
+
+def imputer_of(options: dict[str, Any]) -> Any:
+    """Estimator with the options of a command."""
+    from vsae_fast.estimator import VSAEImputer
+
+    return VSAEImputer(
+        preset=options["preset"],
+        schema=read_overrides(options["overrides"]),
+        n_samples=options["n_samples"],
+        n_models=options["n_models"],
+        epochs=options["epochs"],
+        max_time=options["max_time"],
+        device=options["device"],
+        n_jobs=options["n_jobs"],
+        random_state=options["seed"],
+        verbose=0 if options["quiet"] else 1,
+    )
+
+
+def report(summary: dict[str, Any], text: str, *, as_json: bool, quiet: bool = False) -> None:
+    """Print what was done: JSON on request, else a line of text unless it is to be quiet."""
+    if as_json:
+        click.echo(json.dumps(summary, default=str))
+    elif not quiet:
+        click.echo(text)
