@@ -19,7 +19,6 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, SimpleImputer
 
 import vsae_fast
-from vsae_fast.plots import plot_distributions
 
 HIDDEN_SHARE = 0.5
 
@@ -104,7 +103,8 @@ def main() -> None:
     picture_path = arguments.output / "distributions.png"
     completed.to_csv(table_path, index=False)
     imputer.save(model_path, overwrite=True)
-    plot_distributions(completed, mask, columns=["diagnosis", *numerical[:11]]).savefig(picture_path, dpi=120)
+    panels = vsae_fast.plot.distributions(completed, mask, columns=["diagnosis", *numerical[:11]])
+    panels[0].figure.savefig(picture_path, dpi=120)
     print("Written:")
     for path, what in (
         (table_path, "the completed table"),

@@ -24,8 +24,8 @@ FLOORS = [
     ["imputation"],
     ["ensemble"],
     ["filling", "parameters"],
-    ["estimator", "files", "plots"],
-    ["one_call", "simple"],
+    ["estimator", "files"],
+    ["one_call", "plot", "simple"],
     ["cli"],
     ["__main__"],
 ]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vsae_fast import metrics as metrics
     from vsae_fast import missingness as missingness
+    from vsae_fast import plot as plot
     from vsae_fast.estimator import VSAEImputer as VSAEImputer
     from vsae_fast.models.vsae import VSAE as VSAE
     from vsae_fast.one_call import describe_schema as describe_schema
@@ -29,9 +30,9 @@ _HOMES = {
     "impute": "vsae_fast.one_call",
     "pool": "vsae_fast.pooling",
 }
-_MODULES = ("metrics", "missingness")
+_MODULES = ("metrics", "missingness", "plot")
 
-__all__ = ["impute", "describe_schema", "pool", "VSAEImputer", "VSAE", "metrics", "missingness", "__version__"]
+__all__ = ["impute", "describe_schema", "pool", "VSAEImputer", "VSAE", "metrics", "missingness", "plot", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -285,6 +285,15 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         """
         return self._per_row(X, mask, "effective_size")
 
+    def embed(self, X: Any, mask: Any = None) -> Float32Array:
+        """Means of the first network's proposals of z, shape (N, L); no columns where nothing could be modelled."""
+        table, observed = self._read_known(X, mask)
+        if not self.models_:
+            return np.empty((table.shape[0], 0), dtype=np.float32)
+        first = self._imputer().members[0]
+        parts = [first.latent_means(chunk.x, chunk.mask) for chunk in chunks(self.schema_, table, observed)]
+        return torch.cat(parts).numpy()
+
     def score(self, X: Any, y: Any = None, mask: Any = None) -> float:
         """Mean log-evidence of the rows; higher is better."""
         return float(self.score_samples(X, mask).mean())

@@ -10,7 +10,7 @@ from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.noise import FILL, latent_noise, standard_normal
 from vsae_fast.ops.importance_impute import Imputation, importance_impute
-from vsae_fast.ops.propose import propose
+from vsae_fast.ops.propose import Proposals, propose
 from vsae_fast.ops.registry import resolve
 
 CHUNK_ROWS = 2048  # memory beside the result is O(chunk), whatever N and K
@@ -124,15 +124,7 @@ class RowImputer:
         self, x: torch.Tensor, mask: torch.Tensor, n_draws: int, first_row: int, seed: int, tolerance_factor: float
     ) -> Imputation:
         x, mask = x.to(self._device), mask.to(self._device)
-        dtype = self._encoders.head.weight.dtype
-        proposals = propose(
-            x.to(dtype),
-            mask.to(dtype),
-            self._encoders,
-            fill=self._fill,
-            n_threads=self._n_threads,
-            backend=self._backend if dtype == x.dtype else "reference",
-        )
+        proposals = self._proposals(x, mask)
         result = importance_impute(
             proposals.mean.float(),
             proposals.scale.float(),
@@ -150,3 +142,20 @@ class RowImputer:
             backend=self._backend,
         )
         return Imputation(*(field.cpu() for field in result))
+
+    def _proposals(self, x: torch.Tensor, mask: torch.Tensor) -> Proposals:
+        dtype = self._encoders.head.weight.dtype
+        return propose(
+            x.to(dtype),
+            mask.to(dtype),
+            self._encoders,
+            fill=self._fill,
+            n_threads=self._n_threads,
+            backend=self._backend if dtype == x.dtype else "reference",
+        )
+
+    @torch.no_grad()
+    def latent_means(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Mean of each row's proposals of z over the fills of its holes, float32 of shape (N, L), on the CPU."""
+        means: torch.Tensor = self._proposals(x.to(self._device), mask.to(self._device)).mean
+        return means.mean(1).float().cpu()

@@ -1,4 +1,4 @@
-"""Pictures of an imputation (needs matplotlib: ``pip install vsae_fast[plot]``)."""
+"""Observed against imputed values, column by column."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from vsae_fast.plot.axes import IMPUTED, OBSERVED, bare, pyplot
 from vsae_fast.table.column import Column
 from vsae_fast.table.containers import read_table
 from vsae_fast.table.mask import read_mask
 
 BINS = 24
 MAX_LEVELS_SHOWN = 12
-COLORS = {"observed": "#4477aa", "imputed": "#ee6677"}  # Paul Tol's bright scheme: safe for colour-blind readers
+COLORS = {"observed": OBSERVED, "imputed": IMPUTED}
 
 
-def plot_distributions(
+def distributions(
     X_imputed: Any, mask: Any, *, columns: Sequence[Hashable] | None = None, max_columns: int = 12
 ) -> Any:
     """Compare the distributions of observed and imputed cells, one panel per column.
@@ -33,7 +34,8 @@ def plot_distributions(
 
     Returns
     -------
-    matplotlib.figure.Figure
+    numpy.ndarray of matplotlib.axes.Axes
+        One for each column that is shown; their ``figure`` is a new one.
 
     Raises
     ------
@@ -42,11 +44,6 @@ def plot_distributions(
     ValueError
         No column to show.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib; pip install vsae_fast[plot]") from error
-
     table = read_table(X_imputed)
     observed = read_mask(table, mask)
     shown = [
@@ -58,22 +55,24 @@ def plot_distributions(
         raise ValueError("there is no column to show: none was asked for that exists, or none has a hole")
     n_across = min(4, len(shown))
     n_down = -(-len(shown) // n_across)
-    figure = Figure(figsize=(3.2 * n_across, 2.4 * n_down + 0.5), layout="constrained")
-    panels = figure.subplots(n_down, n_across, squeeze=False).ravel()
+    figure, grid = pyplot().subplots(
+        n_down, n_across, figsize=(3.2 * n_across, 2.4 * n_down + 0.5), layout="constrained", squeeze=False
+    )
+    panels = grid.ravel()
     for panel, (column, seen) in zip(panels, shown, strict=False):
         _panel(panel, column, seen)
     for panel in panels[len(shown) :]:
         panel.set_visible(False)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
-    return figure
+    return panels[: len(shown)]
 
 
 def _panel(panel: Any, column: Column, seen: Any) -> None:
     groups = {"observed": column.values[seen], "imputed": column.values[~seen]}
     panel.set_title(str(column.name), fontsize=9)
     panel.tick_params(labelsize=7)
-    panel.spines[["top", "right"]].set_visible(False)
+    bare(panel)
     if column.values.dtype == object:
         levels = sorted({str(v) for v in column.values.tolist()})[:MAX_LEVELS_SHOWN]
         for offset, (name, values) in zip((-0.2, 0.2), groups.items(), strict=True):
