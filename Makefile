@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: help demo test test-lanes16 sanitize gpu-install test-gpu bench-gpu lint types format format-check bench arena tables clean
+.PHONY: help demo test test-lanes16 sanitize gpu-install test-gpu bench-gpu lint types format format-check bench arena tables docs clean
 
 help:
 	@echo "make demo          install, then impute a real table and show the errors"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench         measure kernels and training steps against eager PyTorch; writes bench/results/"
 	@echo "make arena         imputation errors beside other methods (hours; resumes; python -m bench.accuracy --quick)"
 	@echo "make tables        write docs/performance.md and docs/quality.md from bench/results/"
+	@echo "make docs          build the documentation site into docs/_build/html; warnings are errors"
 	@echo "make test-lanes16  run the kernel tests with the AVX-512 code path emulated on AVX2"
 	@echo "make sanitize      run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make test-gpu      run the tests that need a CUDA GPU, with GPU_PYTHON"
@@ -66,6 +67,13 @@ $(VENV)/arena: $(VENV)/installed
 arena: $(VENV)/arena
 	$(BIN)/python -m bench.accuracy
 
+$(VENV)/documented: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,docs]"
+	@touch $@
+
+docs: $(VENV)/documented
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -b html docs docs/_build/html
+
 tables: $(VENV)/installed
 	$(BIN)/python -m bench.tables
 
@@ -84,4 +92,4 @@ format-check: $(VENV)/linted
 	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests/cuda_emulation -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info vsae_fast/*.so
+	rm -rf $(VENV) build dist docs/_build docs/api *.egg-info vsae_fast/*.so

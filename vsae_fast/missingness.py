@@ -50,8 +50,7 @@ def ampute(
     mechanism : {"MCAR", "MAR", "MNAR"}
         * MCAR: every cell with probability ``p``.
         * MAR: a random share of the columns is never hidden; a cell of the other columns is hidden with a probability
-        that
-          is logistic in the row's values of those columns.
+          that is logistic in the row's values of those columns.
         * MNAR: see ``mnar``.
     p : float
         Expected share of hidden cells, over the columns that can lose cells. Intercepts are found by bisection.

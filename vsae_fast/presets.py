@@ -69,9 +69,8 @@ def paper(layout: AttributeLayout) -> Preset:
     """Gong et al. 2021, appendices C and D, to the letter.
 
     Adam at 1e-3 for 1000 epochs, or 1e-2 for 2000 where every attribute is categorical; 100 epochs of phase 1; 100
-    samples
-    of ``x_u``; 1000 importance samples. The appendix does not give the batch size (64 here), the collective encoder's
-    widths (three layers of 64) or the Gaussian scale (learned, one per attribute).
+    samples of ``x_u``; 1000 importance samples. The appendix does not give the batch size (64 here), the collective
+    encoder's widths (three layers of 64) or the Gaussian scale (learned, one per attribute).
     """
     categorical = all(kind == "categorical" for kind in layout.kinds)
     plan = TrainingPlan(
