@@ -219,7 +219,7 @@ def test_schema(capsys):
     Path("kinds.json").write_text('{"count": "numerical"}')
     assert call("schema", "in.csv", "--schema", "code=categorical", "--schema", "kinds.json") == 0
     text = capsys.readouterr().out
-    assert re.search(r"\d\.\d% +code +categorical \(given\) +3 levels: 1.0, 2.0, 3.0", text)
+    assert re.search(r"\d\.\d% +code +categorical \(given\) +3 levels: 1, 2, 3", text)
     assert "numerical (given)" in text
     assert "--schema COLUMN=" in text
     assert call("schema", "in.csv", "--json") == 0

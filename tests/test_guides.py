@@ -44,6 +44,21 @@ def test_code(page):
         assert any(language == "python" for language, _ in blocks)
 
 
+def test_output_of_the_readme(monkeypatch, capsys):
+    """The first block prints what the README says, numbers within 3 %: machines round differently."""
+    monkeypatch.undo()
+    blocks = BLOCK.findall(PAGES[0].read_text())
+    at = next(i for i, (language, _) in enumerate(blocks) if language == "text")
+    exec(compile(blocks[at - 1][1], "README.md", "exec"), {})
+    expected, printed = blocks[at][1].split(), capsys.readouterr().out.split()
+    assert len(printed) == len(expected)
+    for got, told in zip(printed, expected, strict=True):
+        try:
+            assert float(got) == pytest.approx(float(told), rel=0.03, nan_ok=True)
+        except ValueError:
+            assert got == told
+
+
 def test_every_guide_is_on_the_index():
     listed = re.findall(r"^guides/(\w+)$", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(page.stem for page in PAGES[1:])

@@ -59,6 +59,18 @@ def bars(lines: list[Line]) -> str:
     return table(("set", "error", "auto", "bar", "aim", "", TREES, "mean / mode", "masks"), rows)
 
 
+def summary(lines: list[Line]) -> str:
+    """Errors on whole tables beside chained random forests and the mean or mode, for the README."""
+    groups = _groups(lines, "whole", "set", "method")
+    rows = []
+    for name, error in BARS:
+        own = _mean(groups.get((name, OURS), []), "in-sample", error)
+        if own is not None:
+            others = [_mean(groups.get((name, method), []), "in-sample", error) for method in (TREES, "mean / mode")]
+            rows.append((name, NAMES[error], f"{own:.3f}", *map(_figure, others)))
+    return table(("table", "error", "vsae_fast", TREES, "mean / mode"), rows)
+
+
 def failures(lines: list[Line]) -> str:
     """Methods that failed somewhere, and so have no rank."""
     failed = [line for line in lines if line.get("error")]

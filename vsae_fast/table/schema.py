@@ -173,7 +173,9 @@ def _detect(column: Column, observed: BoolArray, override: ColumnKind | None) ->
             return ColumnSchema(role="identifier", fill=float(np.median(known)), **common)
         return ColumnSchema(mean=mean, std=std, low=float(known.min()), high=float(known.max()), **common)
     levels, counts = _count_levels(known)
-    if column.whole:
+    if column.storage == "boolean":
+        levels = tuple(bool(level) for level in levels)
+    elif column.whole or column.storage == "integer":
         levels = tuple(int(level) for level in levels)
     if kind == "boolean" and len(levels) > 2:
         raise ValueError(f"schema makes column {column.name!r} boolean, but it holds {len(levels)} values")
