@@ -45,6 +45,7 @@ sanitize: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.memory
+	$(BIN)/python -m bench.front_door
 
 # On a machine with a GPU whose Python has torch, cuda-core and the build tools; nothing is downloaded.
 GPU_PYTHON ?= python3

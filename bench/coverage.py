@@ -91,9 +91,9 @@ def section(path: Path) -> str:
         [
             "## Pooled estimates",
             f"A response that is {truth} times four predictors, correlated by {CORRELATION}, plus noise; "
-            f"{HIDDEN:.0%} of all cells hidden completely at random; regression on each of {N_IMPUTATIONS} draws, pooled "
-            "by Rubin's rules (`python -m bench.coverage`). Held: share of the nominal 95 % intervals that hold the true "
-            "coefficient.",
+            f"{HIDDEN:.0%} of all cells hidden completely at random; regression on each of {N_IMPUTATIONS} draws, "
+            "pooled by Rubin's rules (`python -m bench.coverage`). Held: share of the nominal 95 % intervals that hold "
+            "the true coefficient.",
             table(("rows", "method", "held", "mean estimates", "mean width", "repetitions"), rows),
             machine(lines[-1]["environment"]),
         ]

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import coverage
+from bench import coverage, front_door
 from bench.accuracy import report
 from bench.bars import BARS, SOBOL_TO_IID, WHOLE_IMPUTE_SECONDS, Bar
 from bench.markdown import machine, table, verdict
@@ -146,6 +146,25 @@ def scaling_section(result: Result) -> str:
     )
 
 
+def front_door_section(result: Result) -> str:
+    """What a user waits for."""
+    rows = []
+    for name, seconds in result["seconds"].items():
+        bar = front_door.BARS.get(name)
+        met = "" if bar is None else "met" if seconds["median"] <= bar else "**missed**"
+        shown = f"{seconds['median']:.2f} ({seconds['least']:.2f} to {seconds['largest']:.2f})"
+        rows.append((name, shown, "" if bar is None else f"{bar:g}", met))
+    return "\n\n".join(
+        [
+            "## What a user waits for",
+            "Seconds, medians of processes of their own (`python -m bench.front_door`); the imputation with defaults, "
+            "without the imports.",
+            table(("what", "seconds", "bar", ""), rows),
+            machine(result["environment"]),
+        ]
+    )
+
+
 def memory_section(result: Result) -> str:
     """Peak memory against N and K."""
     points = [
@@ -189,6 +208,8 @@ def performance() -> str:
         parts.append(sampling_section(sampling))
     if (RESULTS / "scaling.json").is_file():
         parts.append(scaling_section(load("scaling")))
+    if (RESULTS / "front_door.json").is_file():
+        parts.append(front_door_section(load("front_door")))
     if (RESULTS / "memory.json").is_file():
         parts.append(memory_section(load("memory")))
     return "\n\n".join(parts) + "\n"

@@ -9,7 +9,7 @@ import torch
 
 from tests.random_models import NUMERICAL_12
 from vsae_fast import VSAEImputer
-from vsae_fast.ensemble import EnsembleImputer, plausible, train_models
+from vsae_fast.ensemble import EnsembleImputer, plausible, still_in_race, train_models
 from vsae_fast.objective import HideAndScore
 from vsae_fast.ops.importance_impute import Imputation
 from vsae_fast.presets import build_preset
@@ -53,6 +53,28 @@ def test_the_weight_decay_that_validates_better_is_kept(rows):
     expected, _ = train_models(NUMERICAL_12, preset(plan=plan, weight_decays=(0.01,)), *rows, 5)
     assert len(models) == len(histories) == 3
     assert torch.equal(models[0].decoders.raw_scale, expected[0].decoders.raw_scale)
+
+
+def test_hopeless_weight_decays_train_one_network_only(rows, monkeypatch):
+    plan = TrainingPlan(epochs=12, batch_size=32, learning_rate=1e-2)
+    two = preset(plan=plan, weight_decays=(30.0, 0.01))
+    whole = train_models(NUMERICAL_12, two, *rows, 5)
+    monkeypatch.setattr("vsae_fast.ensemble.RACE_ROWS", 150)
+    for n_threads in (1, 2):
+        heard = []
+        raced = train_models(NUMERICAL_12, two, *rows, 5, callbacks=[heard.append], n_threads=n_threads)
+        assert {told.network for told in heard} == {0, 3, 4, 5}
+        for mine, yours in zip(raced[0], whole[0], strict=True):
+            assert torch.equal(mine.decoders.raw_scale, yours.decoders.raw_scale)
+        assert raced[1] == whole[1]
+    monkeypatch.setattr("vsae_fast.ensemble.OUT_OF_RACE", 1e9)
+    everybody = train_models(NUMERICAL_12, two, *rows, 5)
+    assert everybody[1] == whole[1]
+
+
+def test_who_is_still_in_the_race():
+    assert still_in_race([1.0, 1.07, 1.09, 0.999]) == [0, 1, 3]
+    assert still_in_race([math.nan, math.nan]) == [0, 1]
 
 
 def test_plausible():

@@ -35,7 +35,7 @@ class Epoch(NamedTuple):
     Attributes
     ----------
     network, n_networks : int
-        Which of the networks, and how many there are; they are trained side by side.
+        Which of the networks, and how many there are at most; they are trained side by side.
     epoch, n_epochs : int
         Which of its epochs has ended, and how many it has at most.
     loss, score : float
@@ -119,6 +119,12 @@ class Monitor:
             rounds = math.ceil(self._waiting / self._n_workers)
             self._waiting -= 1
             return max((self._deadline - time.monotonic()) / rounds, self._least_seconds)
+
+    def left_out(self, n_networks: int) -> None:
+        """So many networks will not be trained after all."""
+        with self._lock:
+            self._waiting -= n_networks
+            self._bar.total -= n_networks * self._n_epochs
 
     def epoch_ended(self, network: int, epoch: int, loss: float, score: float) -> bool:
         """Tell everybody; True where the network's training shall end."""

@@ -308,10 +308,9 @@ def train(
         ``stop`` was set.
     """
     history = History(weight_decay=plan.weight_decay)
-    train_rows, validation_rows = split(x.shape[0], plan.validation_fraction, generator)
+    train_rows, validation_rows, validation_seed = _split_and_seed(x.shape[0], plan, generator)
     x_train, mask_train = x[train_rows], mask[train_rows]
     x_validation, mask_validation = x[validation_rows], mask[validation_rows]
-    validation_seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     n_train = x_train.shape[0]
     if n_train < 2 or plan.epochs == 0:
         model.eval()
@@ -363,9 +362,8 @@ def train(
         model.load_state_dict(best_state)
     model.eval()
     if len(x_validation):
-        weight = objective.visible_weight if isinstance(objective, HideAndScore) else 1.0
+        weight = _visible_weight(objective)
         history.imputation_error = imputation_error(model, x_validation, mask_validation, weight, validation_seed)
-        history.spread = spread_moments(model, x_validation, mask_validation, weight, validation_seed)
     logger.info(
         "kept epoch %d of %d, ended by %s (validation score %.4f)",
         history.best_epoch + 1, len(history.epoch), history.ended_by, best_score,
@@ -373,3 +371,44 @@ def train(
     if history.ended_by == "epochs" and history.still_rising():
         logger.warning("the validation bound was still rising after %d epochs; raise epochs", plan.epochs)
     return history
+
+
+def calibrate(
+    model: VSAE,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    objective: Objective,
+    plan: TrainingPlan,
+    generator: torch.Generator,
+) -> SpreadMoments | None:
+    """Width of a trained model's draws beside its errors, on the validation rows of its training.
+
+    Parameters
+    ----------
+    model : VSAE
+        In evaluation mode.
+    x, mask, objective, plan
+        Of the training.
+    generator : torch.Generator
+        With the seed that the training had.
+
+    Returns
+    -------
+    SpreadMoments or None
+        None where there were no validation rows.
+    """
+    _, rows, seed = _split_and_seed(x.shape[0], plan, generator)
+    return spread_moments(model, x[rows], mask[rows], _visible_weight(objective), seed) if len(rows) else None
+
+
+def _split_and_seed(
+    n_rows: int, plan: TrainingPlan, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Training rows, validation rows, and the seed of all noise on the latter."""
+    training, validation = split(n_rows, plan.validation_fraction, generator)
+    return training, validation, int(torch.randint(2**62, (), generator=generator, device=generator.device))
+
+
+def _visible_weight(objective: Objective) -> float:
+    """Exponent of p(x_o | z) that the model was trained with."""
+    return objective.visible_weight if isinstance(objective, HideAndScore) else 1.0
