@@ -24,8 +24,8 @@ from vsae_fast.presets import Preset
 from vsae_fast.training import History, TrainingPlan, calibrate, train
 
 RULED_OUT = 2.0  # standard errors
-# From this many rows on, a weight decay whose first network is worse than the best by this share trains no others. In 17
-# trainings on four such tables no decay that validation kept in the end would have been lost.
+# From this many rows on, a weight decay whose first network is worse than the best by this share trains no others. In
+# 17 trainings on four such tables no decay that validation kept in the end would have been lost.
 RACE_ROWS, OUT_OF_RACE = 1000, 0.08
 
 
