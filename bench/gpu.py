@@ -23,6 +23,8 @@ from bench import eager, environment, paired
 from bench.imputing import CASES, Case, flop_per_sample, make_model, make_rows
 from vsae_fast import tensor_core
 from vsae_fast.ops.importance_impute import PRECISIONS, importance_impute
+from vsae_fast.ops.propose import propose
+from vsae_fast.presets import build_preset
 
 RESULTS = Path(__file__).parent / "results"
 ROWS = {"paper network, 12 numbers": 200_000}  # of a call of the kernel; the other cases take ROWS_ELSEWHERE
@@ -45,8 +47,10 @@ def main() -> None:
         "device": describe(device),
         "environment": environment.describe(torch.get_num_threads()),
         "ceilings": ceilings(device, arguments.quick),
+        "propose": measure_propose(device, arguments.quick),
         "importance_impute": [],
     }
+    print(json.dumps(result["propose"], indent=1), flush=True)
     for name, case in CASES.items():
         result["importance_impute"].append(measure(name, case, device, arguments.quick, result["ceilings"]))
         print(json.dumps(result["importance_impute"][-1], indent=1), flush=True)
@@ -107,6 +111,41 @@ def ceilings(device: torch.device, quick: bool) -> dict[str, float]:
         "copy_gb_per_s": 8 * source.numel() / seconds["copy"] / 1e9,
         "float32_gflops": 2 * n**3 / seconds["float32"] / 1e9,
         "tf32_gflops": 2 * n**3 / seconds["tf32"] / 1e9,
+    }
+
+
+def measure_propose(device: torch.device, quick: bool) -> dict[str, Any]:
+    """Rates of the encoders of imputation, auto's networks for twelve numbers, beside eager and compiled PyTorch."""
+    layout = CASES["paper network, 12 numbers"].layout
+    case = Case(layout, build_preset("auto", layout, 5000, 30_000).network)
+    generator = torch.Generator().manual_seed(0)
+    model = make_model(case, generator)
+    n_rows = 64 if quick else ROWS_ELSEWHERE
+    rows = make_rows(case, model, n_rows, generator)
+    x, mask = rows["x"].to(device), rows["mask"].to(device)
+    model = model.to(device)
+    encoders = model.folded_encoders(torch.float32)
+
+    @torch.no_grad()
+    def twin() -> Any:
+        proposal = model.encode(x, mask)
+        return proposal.mean, proposal.scale, model.decoders.context(proposal.hidden)
+
+    key = "CUDA kernel" if device.type == "cuda" else "C++ kernel"
+    backend = "cuda" if device.type == "cuda" else "cpu"
+    candidates: dict[str, Callable[[], Any]] = {"eager": twin}
+    if not quick:
+        candidates["compiled"] = torch.compile(twin)
+    candidates[key] = lambda: propose(x, mask, encoders, backend=backend)
+    ours, expected = candidates[key]().mean[:, 0], twin()[0]
+    whole = {name: synchronized(device, run) for name, run in candidates.items()}
+    times = paired.alternate(whole, rounds=3 if quick else 7, seconds=0.02 if quick else 0.3)
+    rates = {name: n_rows / statistics.median(values) for name, values in times.items()}
+    return {
+        "n_rows": n_rows,
+        "rows_per_second": rates,
+        "times_as_fast": {name: rates[key] / rate for name, rate in rates.items() if name != key},
+        "relative_error_to_eager": float((ours - expected).norm() / expected.norm()),
     }
 
 

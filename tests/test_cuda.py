@@ -12,16 +12,32 @@ import torch
 
 from tests import tolerances
 from tests.cuda_emulation import compile_kernels
-from tests.random_models import CATEGORICAL, MANY, MIXED, NUMERICAL_12, ONE_CATEGORY, ONE_NUMBER, random_case
+from tests.random_models import (
+    CATEGORICAL,
+    MANY,
+    MIXED,
+    NUMERICAL_12,
+    ONE_CATEGORY,
+    ONE_NUMBER,
+    random_case,
+    random_rows,
+)  # fmt: skip
 from tests.test_importance_impute import assert_as_good_as_eager as compare_with_float64
 from tests.test_importance_impute import errors, several_proposals
 from tests.test_importance_impute import run as run_op
+from tests.test_propose import AUTO, LAYOUTS, trained_like
+from tests.test_propose import both as both_proposals
 from vsae_fast import VSAEImputer
 from vsae_fast.cuda import compiler
 from vsae_fast.cuda.importance_impute import TILES, CudaModel, run
+from vsae_fast.cuda.propose import CudaEncoders
+from vsae_fast.cuda.propose import run as run_propose
+from vsae_fast.models.config import NetworkConfig
 from vsae_fast.ops.fill_unobserved import fill_unobserved
 from vsae_fast.ops.importance_impute import OP, Imputation, importance_impute
 from vsae_fast.ops.layout import AttributeLayout
+from vsae_fast.ops.propose import OP as PROPOSE
+from vsae_fast.ops.propose import Proposals, propose
 
 ARCHITECTURES = ("sm_60", "sm_61", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")
 BUDGET = json.loads((Path(__file__).parent / "cuda_budget.json").read_text())
@@ -127,9 +143,6 @@ def test_a_model_too_wide_for_shared_memory_is_named():
         CudaModel(case.decoders).prelude()
 
 
-# ---- machine code ---------------------------------------------------------------------------------------------------
-
-
 def report(kernel, prelude, architecture):
     """What the assembler says of each kernel of a file."""
     log = io.StringIO()
@@ -150,6 +163,100 @@ def report(kernel, prelude, architecture):
     return result
 
 
+def within_budget(kernel, prelude, architecture):
+    """Hold every kernel of a file to its budget; what the assembler says of them."""
+    found = report(kernel, prelude, architecture)
+    assert found.keys() == BUDGET[kernel].keys()
+    for name, budget in BUDGET[kernel].items():
+        for what, limit in budget.items():
+            assert found[name][what] <= limit, (name, what, found[name])
+    return found
+
+
+# ---- propose --------------------------------------------------------------------------------------------------------
+
+
+def propose_on_the_host(model, x, mask, folder, fill=None):
+    encoders = CudaEncoders(model.folded_encoders(torch.float32))
+    launch = compile_kernels(encoders.prelude(), "propose.cu", folder)
+    mean, scale, context = run_propose(launch, encoders, x, mask, fill)
+    return Proposals(mean, scale, context if model.config.skip else None)
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 70])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("config", "n_fills"), [(NetworkConfig(), 0), (NetworkConfig(), 3), (AUTO, 0)])
+def test_propose_matches_float64_reference(layout, config, n_fills, n_rows, folder, generator):
+    layout = LAYOUTS[layout]
+    model = trained_like(layout, config, generator)
+    x, mask = (t.float() for t in random_rows(layout, n_rows, generator))
+    fill = torch.randn(n_fills, layout.n_columns, generator=generator) if n_fills else None
+    x = torch.where(layout.expand(mask) > 0, x, torch.nan)
+    _, eager, truth = both_proposals(model, x, mask, fill)
+    ours = propose_on_the_host(model, x, mask, folder, fill)
+    for name in ("mean", "scale", "context"):
+        if getattr(truth, name) is None:
+            assert getattr(ours, name) is None
+            continue
+        exact = getattr(truth, name)
+        error, allowed = ((getattr(r, name) - exact).norm() / exact.norm() for r in (ours, eager))
+        assert error <= tolerances.TIMES_EAGER * max(allowed, tolerances.EAGER_FLOOR), name
+
+
+def test_propose_of_a_row_does_not_depend_on_the_others(folder, generator):
+    model = trained_like(MIXED, AUTO, generator)
+    x, mask = (t.float() for t in random_rows(MIXED, 50, generator))
+    whole = propose_on_the_host(model, x, mask, folder)
+    for rows in (slice(0, 1), slice(7, 50), torch.randperm(50, generator=generator)):
+        part = propose_on_the_host(model, x[rows], mask[rows], folder)
+        for ours, theirs in zip(part, whole, strict=True):
+            assert torch.equal(ours, theirs[rows])
+
+
+def test_propose_of_many_attributes_and_no_rows(folder, generator):
+    model = trained_like(MANY, AUTO, generator)
+    x, mask = (t.float() for t in random_rows(MANY, 5, generator))
+    _, _, truth = both_proposals(model, x, mask)
+    torch.testing.assert_close(
+        propose_on_the_host(model, x, mask, folder).mean.double(), truth.mean, rtol=1e-4, atol=1e-4
+    )
+    assert propose_on_the_host(model, x[:0], mask[:0], folder).context.shape == (0, 1, 128)
+
+
+def test_the_public_op_hands_everything_to_propose(folder, generator, monkeypatch):
+    def load(kernel, prelude, device, threads):
+        return SimpleNamespace(launch=compile_kernels(prelude, f"{kernel}.cu", folder))
+
+    monkeypatch.setattr("vsae_fast.cuda.propose.load", load)
+    monkeypatch.setattr(PROPOSE, "select", lambda backend, tensor: PROPOSE.on_gpu["cuda"])
+    for config in (NetworkConfig(), AUTO):
+        model = trained_like(MIXED, config, generator)
+        x, mask = (t.float() for t in random_rows(MIXED, 4, generator))
+        ours = propose(x, mask, model.folded_encoders(torch.float32), backend="cuda")
+        expected = propose_on_the_host(model, x, mask, folder)
+        assert all(a is b or torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
+
+
+def test_encoders_too_wide_for_shared_memory_are_named(generator):
+    layout = AttributeLayout(("numerical",), (4000,))
+    encoders = trained_like(layout, AUTO, generator).folded_encoders(torch.float32)
+    with pytest.raises(ValueError, match=r"keeps 8 rows .*\(4000 columns\).*use backend='reference'"):
+        CudaEncoders(encoders).prelude()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("config", [NetworkConfig(), AUTO], ids=["paper", "auto"])
+def test_machine_code_of_propose_keeps_to_the_budget(config, architecture, generator):
+    pytest.importorskip("cuda.core")
+    for layout in (NUMERICAL_12, AttributeLayout(("categorical",) * 22, (5,) * 22)):
+        encoders = CudaEncoders(trained_like(layout, config, generator).folded_encoders(torch.float32))
+        found = within_budget("propose", encoders.prelude(), architecture)
+        assert found["propose"]["shared_bytes"] == encoders.shared_bytes(encoders.tile)
+
+
+# ---- machine code ---------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(
     ("layout", "widths"),
@@ -159,11 +266,7 @@ def report(kernel, prelude, architecture):
 def test_machine_code_keeps_to_the_budget(layout, widths, architecture):
     pytest.importorskip("cuda.core")
     model = CudaModel(random_case(layout, 1, 1, data_widths=widths).decoders)
-    found = report("importance_impute", model.prelude(), architecture)
-    assert found.keys() == BUDGET.keys()
-    for kernel, budget in BUDGET.items():
-        for what, limit in budget.items():
-            assert found[kernel][what] <= limit, (kernel, what, found[kernel])
+    found = within_budget("importance_impute", model.prelude(), architecture)
     # The plan and the kernel lay out shared memory alike.
     assert found["importance_impute"]["shared_bytes"] == model.shared_bytes(model.tile)
 
@@ -282,6 +385,24 @@ def test_importance_impute_on_the_gpu(layout, n_rows):
     relative = (result.imputed.double() - truth.imputed).norm() / truth.imputed.norm()
     assert relative <= tolerances.GPU_FLOAT32_RELATIVE
     assert errors(result, truth)["log_evidence"] <= tolerances.LOG_EVIDENCE_RELATIVE
+
+
+@needs_gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("n_rows", [1, 3, 1000])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("config", [NetworkConfig(), AUTO], ids=["paper", "auto"])
+def test_propose_on_the_gpu(config, layout, n_rows, generator):
+    model = trained_like(LAYOUTS[layout], config, generator)
+    x, mask = (t.float() for t in random_rows(LAYOUTS[layout], n_rows, generator))
+    _, _, truth = both_proposals(model, x, mask)
+    encoders = model.folded_encoders(torch.float32).to(torch.float32, torch.device("cuda"))
+    ours = propose(x.cuda(), mask.cuda(), encoders, backend="cuda")
+    for name in ("mean", "scale", "context"):
+        exact = getattr(truth, name)
+        if exact is not None:
+            error = (getattr(ours, name).cpu().double() - exact).norm() / exact.norm()
+            assert error <= tolerances.GPU_FLOAT32_RELATIVE, name
 
 
 @needs_gpu

@@ -49,7 +49,7 @@ class RowImputer:
     tolerance : float
         Share of a value's predicted spread at which its standard error lets the row stop sampling; 0 never stops.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
-        Of the sampling; on a GPU the encoders are the reference's.
+        Of the sampling; with ``"triton"`` the encoders are the reference's.
     n_threads : int, optional
     """
 
@@ -69,8 +69,8 @@ class RowImputer:
         check_fills(n_fills, model.config)
         parameter = model.decoders.raw_scale
         self._device = parameter.device
-        native = resolve(backend, torch.float32, self._device) == "cpu"
-        self._encoders = model.folded_encoders(torch.float32 if native else torch.float64)
+        kernel = resolve(backend, torch.float32, self._device) in ("cpu", "cuda")
+        self._encoders = model.folded_encoders(torch.float32 if kernel else torch.float64)
         self._decoders = model.folded(torch.float32)
         n_samples = math.ceil(n_samples / n_fills) * n_fills
         self._noise = latent_noise(sampler, seed, (n_samples, model.n_latent)).to(self._device)

@@ -21,6 +21,16 @@ struct Layer {
     bool active;  // LeakyReLU after it
 };
 
+// Attributes whose networks have one shape. Weights of a layer's members stand one after the other from that of member
+// 0.
+struct Group {
+    int width;        // inputs of a network
+    int first_layer;  // among the layers of all groups
+    int n_layers;
+    int first_member;  // among the members of all groups
+    int n_members;
+};
+
 template <int kTile>
 struct Dense {
     static constexpr int kSampleGroups = kTile / kSamplesPerThread;

@@ -6,7 +6,7 @@ the observed data, the fill of the holes and the mask, where it is not (Gong et 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional
@@ -158,6 +158,12 @@ def _cpu(
     return mean, scale, context
 
 
+def _cuda(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    from vsae_fast.cuda.propose import propose
+
+    return propose(*arguments)
+
+
 OP = Op(
     "propose(Tensor x, Tensor mask, Tensor? fill, Tensor[] own_weight, Tensor[] own_bias, int[] own_layers, "
     "Tensor[] body_weight, Tensor[] body_bias, Tensor head_weight, Tensor head_bias, Tensor? context_weight, "
@@ -165,6 +171,7 @@ OP = Op(
     _reference,
     _fake,
     _cpu,
+    _cuda,
 )
 
 
@@ -194,7 +201,7 @@ def propose(
         Noise for the holes, a proposal for each row of it; zeros and one proposal where it is left out.
     n_threads : int, optional
         Of the C++ kernel; torch's own setting where it is left out.
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "cuda", "reference"}
 
     Returns
     -------
@@ -218,8 +225,12 @@ def propose(
         "fill": (fill, (0 if fill is None else len(fill), layout.n_columns)),
     }
     check_like(x, {**expected, "head": (encoders.head.weight, tuple(encoders.head.weight.shape))})
+    run = OP.select(backend, x)
+    if backend in OP.on_gpu:
+        mean, scale, context = run(x, mask, encoders, fill)
+        return Proposals(mean, scale, None if encoders.context is None else context)
     own = [layer for layers in encoders.own for layer in layers]
-    mean, scale, context = OP.select(backend, x)(
+    mean, scale, context = run(
         x,
         mask,
         fill,
