@@ -146,6 +146,26 @@ def scaling_section(result: Result) -> str:
     )
 
 
+def projection_section(result: Result) -> str:
+    """What two GPUs could reach at most."""
+    rows = [
+        (case["case"], case["gpu"], f"{case['rows_per_second']:,.0f}", f"{case['share_of_peak']:.0%}")
+        for case in result["cases"]
+    ]
+    return "\n\n".join(
+        [
+            "## Projection for old GPUs",
+            "**Not measured.** No GPU was at hand. From the machine code of the CUDA kernel: multiply-adds as a share of "
+            "the instructions of its product loops, times the published float32 rate at boost clock, at K = "
+            f"{result['n_samples']:,} (`python -m bench.projection`). Likelihood terms, barriers, memory and waits are left "
+            "out, so that a device will be slower; layers of 16 outputs, of which a thread holds one, spend half of their "
+            "instructions on loads.",
+            table(("case", "GPU", "rows/s at most", "share of its peak at most"), rows),
+            machine(result["environment"]),
+        ]
+    )
+
+
 def front_door_section(result: Result) -> str:
     """What a user waits for."""
     rows = []
@@ -210,6 +230,8 @@ def performance() -> str:
         parts.append(scaling_section(load("scaling")))
     if (RESULTS / "front_door.json").is_file():
         parts.append(front_door_section(load("front_door")))
+    if (RESULTS / "projection.json").is_file():
+        parts.append(projection_section(load("projection")))
     if (RESULTS / "memory.json").is_file():
         parts.append(memory_section(load("memory")))
     return "\n\n".join(parts) + "\n"

@@ -271,6 +271,24 @@ def test_machine_code_keeps_to_the_budget(layout, widths, architecture):
     assert found["importance_impute"]["shared_bytes"] == model.shared_bytes(model.tile)
 
 
+# ---- projection -----------------------------------------------------------------------------------------------------
+
+
+def test_projection_reads_the_product_loops_of_pascal():
+    pytest.importorskip("cuda.core")
+    from bench.projection import product_loops, rows_per_thread, text_section
+
+    model = CudaModel(random_case(NUMERICAL_12, 1, 1, mask_widths=(16,), data_widths=(64,)).decoders)
+    code = compiler.compile_source("importance_impute", model.prelude(), "sm_61")
+    shares = product_loops(text_section(code, "importance_impute"))
+    assert set(shares) == {rows_per_thread(model.tile, n_out) for n_out in (16, 64, 12)}
+    # A thread that holds one output loads twice for four multiply-adds, one that holds four twice for sixteen.
+    assert 0.4 < shares[1] < 4 / 6
+    assert shares[1] < shares[4] < 16 / 18
+    with pytest.raises(ValueError, match="no kernel other"):
+        text_section(code, "other")
+
+
 # ---- the cache ------------------------------------------------------------------------------------------------------
 
 
