@@ -155,11 +155,11 @@ def projection_section(result: Result) -> str:
     return "\n\n".join(
         [
             "## Projection for old GPUs",
-            "**Not measured.** No GPU was at hand. From the machine code of the CUDA kernel: multiply-adds as a share of "
-            "the instructions of its product loops, times the published float32 rate at boost clock, at K = "
-            f"{result['n_samples']:,} (`python -m bench.projection`). Likelihood terms, barriers, memory and waits are left "
-            "out, so that a device will be slower; layers of 16 outputs, of which a thread holds one, spend half of their "
-            "instructions on loads.",
+            "**Not measured.** No GPU was at hand. From the machine code of the CUDA kernel: multiply-adds as a share "
+            "of the instructions of its product loops, times the published float32 rate at boost clock, at K = "
+            f"{result['n_samples']:,} (`python -m bench.projection`). Likelihood terms, barriers, memory and waits are "
+            "left out, so that a device will be slower; layers of 16 outputs, of which a thread holds one, spend half "
+            "of their instructions on loads.",
             table(("case", "GPU", "rows/s at most", "share of its peak at most"), rows),
             machine(result["environment"]),
         ]
