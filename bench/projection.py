@@ -3,9 +3,9 @@
 python -m bench.projection [--output FILE]
 
 Machine code of importance_impute for sm_61 and sm_60 is searched for the inner loops of its products, with nothing in
-them but multiply-adds, loads and bookkeeping. The share of multiply-adds among a loop's instructions, times the published
-rate of the device, is the rate of that product where every instruction is issued without a wait. Likelihood terms,
-barriers, tails and memory are left out: the device will be slower than this, by how much only a device can tell.
+them but multiply-adds, loads and bookkeeping. The share of multiply-adds among a loop's instructions, times the
+published rate of the device, is the rate of that product where every instruction is issued without a wait. Likelihood
+terms, barriers, tails and memory are left out: the device will be slower than this, by how much only a device can tell.
 """
 
 from __future__ import annotations

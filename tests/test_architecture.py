@@ -25,7 +25,8 @@ FLOORS = [
     ["ensemble"],
     ["filling", "parameters"],
     ["estimator", "files"],
-    ["one_call", "plot", "simple"],
+    ["one_call", "parquet_source", "plot", "simple"],
+    ["stream"],
     ["cli"],
     ["__main__"],
 ]

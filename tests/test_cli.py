@@ -255,6 +255,47 @@ def test_bench_and_info(capsys):
     assert "backend='cpu': runs" in capsys.readouterr().out
 
 
+def write_folder(n_files=2):
+    Path("data").mkdir()
+    for i in range(n_files):
+        pq.write_table(pa.Table.from_pandas(mixed_table(seed=i)), f"data/{i}.parquet", row_group_size=50)
+
+
+def test_a_folder_of_parquet_files(capsys):
+    write_folder()
+    assert call("impute", "data", "done", "--max-train-rows", 100, "--json", *QUICK) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["files"], summary["rows"], summary["row_groups"], summary["resumed"]) == (2, 240, 6, 0)
+    for i in range(2):
+        result = pq.read_table(f"done/{i}.parquet")
+        assert result.schema.equals(pq.read_table(f"data/{i}.parquet").schema, check_metadata=True)
+        assert sum(column.null_count for column in result.columns) == 0
+    assert call("fit", "data/0.parquet", "m", *QUICK) == 0
+    assert call("impute", "data/*.parquet", "other", "--model", "m") == 0
+    assert "240 rows in 2 files" in capsys.readouterr().out
+    assert sorted(path.name for path in Path("other").iterdir()) == ["0.parquet", "1.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["data", "done", "--n-imputations", "2"], 2, "--n-imputations is for single files"),
+        (["data", "done", "--mask", "m.csv"], 2, "--mask is for single files"),
+        (["data", "done", "--model", "m", "--epochs", "2"], 2, "leave --schema and --epochs out"),
+        (["data", "data/0.parquet"], 1, "is a file and the source is several"),
+        (["data", "data/done"], 1, "lies in the source"),
+        (["none*.parquet", "done"], 1, "there is no Parquet file at none*.parquet"),
+        (["data", "done", "--ignore", "month"], 1, "ignore names 'month'"),
+        (["data/0.parquet", "o.parquet", "--restart"], 2, "are for folders and patterns"),
+    ],
+)
+def test_bad_calls_with_folders(arguments, status, message, capsys):
+    write_folder()
+    assert call("impute", *arguments) == status
+    assert message in capsys.readouterr().err
+    assert [path.name for path in Path().iterdir()] == ["data"]
+
+
 # ---- what can go wrong ----------------------------------------------------------------------------------------------
 
 BAD_FILES = {
@@ -302,8 +343,9 @@ BAD_CALLS = {
     "target exists": (["impute", "in.csv", "in.csv"], 1, "in.csv exists; pass --overwrite"),
     "no folder": (["impute", "in.csv", "there/out.csv"], 1, "there is no folder there"),
     "folder as target": (["impute", "in.csv", "folder.csv"], 1, "folder.csv is a folder"),
-    "folder as source": (["impute", "folder.csv", "out.csv"], 1, "folder.csv is no file"),
+    "folder as source": (["impute", "folder.csv", "out.csv"], 1, "there is no Parquet file at folder.csv"),
     "model exists": (["impute", "in.csv", "out.csv", "--save-model", "in.csv"], 1, "in.csv exists"),
+    "folder to fit": (["fit", "folder.csv", "m"], 1, "folder.csv is no file"),
     "no model": (["impute", "in.csv", "out.csv", "--model", "m"], 1, "there is no file m"),
     "no model file": (["impute", "in.csv", "out.csv", "--model", "in.csv"], 1, "not a vsae_fast model file"),
     "model and schema": (["impute", "in.csv", "o.csv", "--model", "m", "--schema", "a=integer"], 2, "leave --schema"),
@@ -444,7 +486,7 @@ def test_an_interrupt_leaves_nothing_half_written(folder):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "vsae-fast: interrupted; nothing was written"
+    assert err.splitlines()[-1] == "vsae-fast: interrupted; no file was left half-written"
     assert "Traceback" not in err
     assert out == ""
     assert [path.name for path in folder.iterdir()] == ["in.csv"]

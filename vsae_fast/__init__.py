@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vsae_fast.one_call import describe_schema as describe_schema
     from vsae_fast.one_call import impute as impute
     from vsae_fast.pooling import pool as pool
+    from vsae_fast.stream import impute_parquet as impute_parquet
 
 __version__ = "0.1.0"
 
@@ -28,11 +29,23 @@ _HOMES = {
     "VSAEImputer": "vsae_fast.estimator",
     "describe_schema": "vsae_fast.one_call",
     "impute": "vsae_fast.one_call",
+    "impute_parquet": "vsae_fast.stream",
     "pool": "vsae_fast.pooling",
 }
 _MODULES = ("metrics", "missingness", "plot")
 
-__all__ = ["impute", "describe_schema", "pool", "VSAEImputer", "VSAE", "metrics", "missingness", "plot", "__version__"]
+__all__ = [
+    "impute",
+    "impute_parquet",
+    "describe_schema",
+    "pool",
+    "VSAEImputer",
+    "VSAE",
+    "metrics",
+    "missingness",
+    "plot",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

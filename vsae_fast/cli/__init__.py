@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("vsae-fast: interrupted; nothing was written", err=True)
+        click.echo("vsae-fast: interrupted; no file was left half-written", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,6 +19,7 @@ from vsae_fast.cli.options import (
     report,
     with_options,
 )
+from vsae_fast.cli.stream import is_stream, stream
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,16 +41,29 @@ if TYPE_CHECKING:
     help="More than 1: as many draws below each other, numbered in a first column 'imputation'.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option(
+    "--max-train-rows",
+    type=click.IntRange(min=1),
+    help="Rows to train on where IN is a folder or a pattern.  [default: 100,000]",
+)
+@click.option("--restart", is_flag=True, help="Of a folder: throw away what an unfinished run left.")
 @with_options(READING, TRAINING, RUNNING, [JSON])
 def impute(source: Path, target: Path, mask_path: Path | None, **options: Any) -> None:
     """Train on the table IN and write it to OUT with its holes filled.
 
     Both are CSV, TSV, Parquet or Feather files, by their ending. Cells that are not missing are written as they are.
+
+    Where IN is a folder or a quoted pattern of Parquet files, OUT is a folder; files are completed row group by row
+    group, whatever their size, and a run that was cut off goes on when it is started again.
     """
+    if is_stream(source):
+        return stream(source, target, mask_path, options)
     from vsae_fast.cli.table_file import check_target, format_of, write_file
 
     if options["model"] and (options["overrides"] or options["save_model"] or options["epochs"] is not None):
         raise click.UsageError("--model uses what was trained before; leave --schema, --epochs and --save-model out")
+    if options["max_train_rows"] or options["restart"]:
+        raise click.UsageError("--max-train-rows and --restart are for folders and patterns of Parquet files")
     format_of(target)
     check_target(target, options["overwrite"])
     if options["save_model"]:
@@ -75,6 +89,7 @@ def impute(source: Path, target: Path, mask_path: Path | None, **options: Any) -
     times = f", {options['n_imputations']} times" if options["n_imputations"] > 1 else ""
     text = f"filled {n_cells:,} cells in {n_columns} columns{times}, {summary['seconds']} s: {target}"
     report(summary, text, as_json=options["as_json"], quiet=options["quiet"])
+    return None
 
 
 def _trained(used: TableFile, mask: Any, options: dict[str, Any]) -> Any:

@@ -1,0 +1,73 @@
+"""What ``vsae-fast impute`` does with a folder or a pattern of Parquet files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vsae_fast.cli.options import read_overrides, report
+
+NOT_FOR_FOLDERS = {"save_model": "--save-model", "na_values": "--na", "delimiter": "--delimiter"}
+
+
+def is_stream(source: Path) -> bool:
+    """Whether a source is a folder, or a pattern and not the name of a file."""
+    return source.is_dir() or (any(sign in str(source) for sign in "*?[") and not source.exists())
+
+
+def stream(source: Path, target: Path, mask: Path | None, options: dict[str, Any]) -> None:
+    """Complete files of any size; see :func:`vsae_fast.stream.impute_parquet`."""
+    from tqdm.auto import tqdm
+
+    from vsae_fast.cli.table_file import arrow
+    from vsae_fast.monitor import on_screen
+    from vsae_fast.stream import MAX_TRAIN_ROWS, impute_parquet
+
+    unfit = [flag for name, flag in NOT_FOR_FOLDERS.items() if options[name]]
+    unfit += ["--mask"] * (mask is not None) + ["--n-imputations"] * (options["n_imputations"] > 1)
+    if unfit:
+        raise click.UsageError(f"{unfit[0]} is for single files; {source} is a folder or a pattern")
+    if options["model"] and (options["overrides"] or options["epochs"] is not None):
+        raise click.UsageError("--model uses what was trained before; leave --schema and --epochs out")
+    arrow()
+    names = ("n_samples", "n_models", "epochs", "max_time", "n_jobs")
+    params = {name: options[name] for name in names if options[name] is not None}
+    if options["overrides"]:
+        params["schema"] = read_overrides(options["overrides"])
+    with tqdm(desc="imputing", unit="row group", disable=options["quiet"] or not on_screen()) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        done = impute_parquet(
+            source,
+            target,
+            options["model"],
+            ignore=options["ignore"],
+            max_train_rows=options["max_train_rows"] or MAX_TRAIN_ROWS,
+            random_state=options["seed"],
+            overwrite=options["overwrite"],
+            restart=options["restart"],
+            progress=progress,
+            preset=options["preset"],
+            device=options["device"],
+            **params,
+        )
+    summary = {
+        "output": target,
+        "files": done.files,
+        "rows": done.rows,
+        "row_groups": done.row_groups,
+        "resumed": done.resumed,
+        "filled": done.filled,
+        "seconds": round(done.seconds, 2),
+    }
+    again = f", {done.resumed} row groups from an earlier run" if done.resumed else ""
+    text = (
+        f"filled {sum(done.filled.values()):,} cells in {len(done.filled)} columns of {done.rows:,} rows in "
+        f"{done.files} files{again}, {summary['seconds']} s: {target}"
+    )
+    report(summary, text, as_json=options["as_json"], quiet=options["quiet"])

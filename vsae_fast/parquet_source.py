@@ -1,0 +1,181 @@
+"""Parquet files as one source: found, compared, read row group by row group, sampled."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+
+@dataclass(frozen=True)
+class ParquetFiles:
+    """Files of one schema, in the order of their names.
+
+    Parameters
+    ----------
+    paths : tuple of Path
+    root : Path or None
+        Folder that was given; None for a file or a pattern.
+    single : bool
+        Whether one file was given by its name.
+    """
+
+    paths: tuple[Path, ...]
+    root: Path | None
+    single: bool
+
+    @cached_property
+    def _metadata(self) -> list[Any]:
+        import pyarrow.parquet as pq
+
+        return [pq.read_metadata(path) for path in self.paths]
+
+    @property
+    def n_row_groups(self) -> list[int]:
+        """Of each file."""
+        return [metadata.num_row_groups for metadata in self._metadata]
+
+    @property
+    def n_rows(self) -> list[int]:
+        """Of each file."""
+        return [metadata.num_rows for metadata in self._metadata]
+
+    @property
+    def relative(self) -> list[Path]:
+        """Names of the files below the folder that was given."""
+        return [path.relative_to(self.root) if self.root is not None else Path(path.name) for path in self.paths]
+
+    def schema(self) -> pa.Schema:
+        """Of all files."""
+        import pyarrow.parquet as pq
+
+        return pq.read_schema(self.paths[0])
+
+    def is_temporal(self, name: str) -> bool:
+        """Whether a column holds dates, times or durations."""
+        import pyarrow as pa
+
+        return bool(pa.types.is_temporal(self.schema().field(name).type))
+
+    def group_rows(self, file: int) -> list[int]:
+        """Rows of each row group of a file."""
+        metadata = self._metadata[file]
+        return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+
+    def compression(self, file: int) -> dict[str, str]:
+        """Codec of each column of a file."""
+        metadata = self._metadata[file]
+        if metadata.num_row_groups == 0:
+            return {}
+        columns = [metadata.row_group(0).column(i) for i in range(metadata.num_columns)]
+        return {column.path_in_schema: column.compression.lower().replace("uncompressed", "none") for column in columns}
+
+    def read(self, file: int, group: int) -> pa.Table:
+        """One row group.
+
+        Raises
+        ------
+        ValueError
+            It is damaged; the message names file and row group.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.paths[file]
+        try:
+            with pq.ParquetFile(path) as opened:
+                return opened.read_row_group(group)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"row group {group} of {path} cannot be read: {str(error).splitlines()[0]}") from error
+
+    def state(self) -> list[list[Any]]:
+        """Name, size and time of change of each file."""
+        return [
+            [str(name), path.stat().st_size, path.stat().st_mtime_ns]
+            for name, path in zip(self.relative, self.paths, strict=True)
+        ]
+
+
+def find_files(source: Path) -> ParquetFiles:
+    """Files that a path means: itself, all ``.parquet`` files below a folder, or those that a pattern matches.
+
+    Raises
+    ------
+    FileNotFoundError
+        There are none.
+    ValueError
+        A file that is no Parquet, one without rows or row groups, or files that differ in their columns.
+    """
+    if source.is_dir():
+        found = sorted(path for path in source.rglob("*.parquet") if not path.name.startswith("."))
+        files = ParquetFiles(tuple(found), source, single=False)
+    elif source.exists():
+        files = ParquetFiles((source,), None, single=True)
+    else:
+        found = sorted(map(Path, glob.glob(str(source), recursive=True)))  # noqa: PTH207 - absolute patterns too
+        files = ParquetFiles(tuple(found), None, single=False)
+    if not files.paths:
+        raise FileNotFoundError(f"there is no Parquet file at {source}")
+    names = [path.name for path in files.paths]
+    if files.root is None and len(set(names)) < len(names):
+        raise ValueError(f"{source} matches files of one name in several folders; pass the folder above them")
+    _check_schemas(files)
+    return files
+
+
+def _check_schemas(files: ParquetFiles) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first = None
+    for path in files.paths:
+        try:
+            schema = pq.read_schema(path)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+        if first is None:
+            first = schema
+        for name in {*first.names, *schema.names}:
+            if name not in schema.names or name not in first.names:
+                raise ValueError(
+                    f"{path} and {files.paths[0]} differ in column {name!r}; give all files the same columns"
+                )
+            if schema.field(name).type != first.field(name).type:
+                kinds = f"{schema.field(name).type} and {first.field(name).type}"
+                raise ValueError(f"{path} and {files.paths[0]} differ in the type of column {name!r}: {kinds}")
+    if sum(files.n_rows) == 0:
+        raise ValueError(f"{files.paths[0]} has no rows")
+
+
+def sample_rows(files: ParquetFiles, n_rows: int, rng: np.random.Generator) -> pa.Table:
+    """Rows drawn without replacement from all files, in their order; all of them where there are fewer."""
+    import pyarrow as pa
+
+    total = sum(files.n_rows)
+    chosen = np.arange(total) if total <= n_rows else _choose(total, n_rows, rng)
+    parts, first = [], 0
+    for file in range(len(files.paths)):
+        for group, size in enumerate(files.group_rows(file)):
+            own = chosen[np.searchsorted(chosen, first) : np.searchsorted(chosen, first + size)] - first
+            if len(own):
+                parts.append(files.read(file, group).take(own))
+            first += size
+    return pa.concat_tables(parts)
+
+
+def _choose(total: int, n: int, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """``n`` different numbers below ``total``, sorted, without a list of all numbers where there are many."""
+    if total < 4 * n:
+        return np.sort(rng.permutation(total)[:n])
+    chosen = np.unique(rng.integers(total, size=n))
+    while len(chosen) < n:
+        chosen = np.unique(np.concatenate([chosen, rng.integers(total, size=n - len(chosen))]))
+    return chosen
