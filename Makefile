@@ -46,6 +46,8 @@ bench: $(VENV)/installed
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.front_door
+	$(BIN)/python -m bench.stream
+	$(BIN)/python -m bench.coverage
 
 # On a machine with a GPU whose Python has torch, cuda-core and the build tools; nothing is downloaded.
 GPU_PYTHON ?= python3

@@ -166,6 +166,26 @@ def projection_section(result: Result) -> str:
     )
 
 
+def stream_section(result: Result) -> str:
+    """Overhead and memory of impute_parquet."""
+    rows = [
+        (f"{p['n_rows']:,}", f"{p['n_rows'] / p['seconds']:,.0f}", f"{1 - p['transform_seconds'] / p['seconds']:.0%}",
+         f"{p['peak_mb']:.0f}")
+        for p in result["points"]
+    ]  # fmt: skip
+    return "\n\n".join(
+        [
+            "## Streaming Parquet",
+            f"`impute_parquet` of a file of {result['n_columns']} columns in row groups of {result['group_rows']:,} "
+            f"rows, the paper's network, K = {result['n_samples']} (`python -m bench.stream`). The overhead is the share "
+            "of the wall time beyond `transform` of the same row groups in memory; the peak is how far the process's "
+            "memory rises.",
+            table(("N", "rows/s", "overhead", "peak, MB"), rows),
+            machine(result["environment"]),
+        ]
+    )
+
+
 def front_door_section(result: Result) -> str:
     """What a user waits for."""
     rows = []
@@ -230,6 +250,8 @@ def performance() -> str:
         parts.append(scaling_section(load("scaling")))
     if (RESULTS / "front_door.json").is_file():
         parts.append(front_door_section(load("front_door")))
+    if (RESULTS / "stream.json").is_file():
+        parts.append(stream_section(load("stream")))
     if (RESULTS / "projection.json").is_file():
         parts.append(projection_section(load("projection")))
     if (RESULTS / "memory.json").is_file():
