@@ -2,8 +2,8 @@
 
 python -m bench.stream [--quick] [--output FILE]
 
-Each size runs in a process of its own: impute_parquet on a file, then transform on the same row groups in memory, in the
-same process; the overhead is what the first takes beyond the second.
+Each size runs in a process of its own: impute_parquet on a file, then transform on the same row groups in memory; the
+overhead is what the first takes beyond the second.
 """
 
 from __future__ import annotations
