@@ -178,8 +178,8 @@ def stream_section(result: Result) -> str:
             "## Streaming Parquet",
             f"`impute_parquet` of a file of {result['n_columns']} columns in row groups of {result['group_rows']:,} "
             f"rows, the paper's network, K = {result['n_samples']} (`python -m bench.stream`). The overhead is the "
-            "share of the wall time beyond `transform` of the same row groups in memory; the peak is how far the process's "
-            "memory rises.",
+            "share of the wall time beyond `transform` of the same row groups in memory; the peak is how far the "
+            "process's memory rises.",
             table(("N", "rows/s", "overhead", "peak, MB"), rows),
             machine(result["environment"]),
         ]

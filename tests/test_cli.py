@@ -255,6 +255,14 @@ def test_bench_and_info(capsys):
     assert "backend='cpu': runs" in capsys.readouterr().out
 
 
+def test_folders_called_key_value_add_no_column():
+    Path("year=2024").mkdir()
+    pq.write_table(pa.Table.from_pandas(mixed_table()), "year=2024/in.parquet")
+    assert call("impute", "year=2024/in.parquet", "year=2024/out.parquet", *QUICK) == 0
+    result = pq.ParquetFile("year=2024/out.parquet").read()
+    assert result.schema.equals(pq.ParquetFile("year=2024/in.parquet").schema_arrow)
+
+
 def write_folder(n_files=2):
     Path("data").mkdir()
     for i in range(n_files):

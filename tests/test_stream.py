@@ -100,6 +100,12 @@ def test_a_pattern(folder, model, tmp_path):
         impute_parquet(folder / "*" / "*.parquet", tmp_path / "other", model)
 
 
+def test_folders_called_key_value_add_no_column(source, model, tmp_path):
+    target = tmp_path / "year=2024" / "out.parquet"
+    impute_parquet(source, target, model)
+    assert pq.ParquetFile(target).schema_arrow.names == ["a", "n", "k", "full"]
+
+
 def test_a_saved_model_and_options_of_this_run(source, model, tmp_path):
     model.save(tmp_path / "m")
     impute_parquet(source, tmp_path / "a.parquet", tmp_path / "m")
@@ -235,8 +241,9 @@ def test_a_second_run_on_one_target_is_refused(source, tmp_path, model):
     refused = []
 
     def again(done, total):
-        with pytest.raises(RuntimeError, match="another run is at work"):
-            impute_parquet(source, target, model)
+        for restart in (False, True):
+            with pytest.raises(RuntimeError, match="another run is at work"):
+                impute_parquet(source, target, model, restart=restart)
         refused.append(done)
 
     impute_parquet(source, target, model, progress=again)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the work folder
 MAX_TRAIN_ROWS = 100_000
-MODEL = "model.safetensors"
+MODEL, LOCK = "model.safetensors", "lock"  # in the work folder
 Progress = Callable[[int, int], None]  # row groups done, of how many
 
 
@@ -123,10 +123,12 @@ def impute_parquet(
     targets = [out if files.single else out / relative for relative in files.relative]
     _check_target(files, out, targets, overwrite)
     work = out.parent / f".{out.name}.vsae_fast"
-    if restart and work.exists():
-        shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     with _only_run(work):
+        if restart:
+            for path in work.iterdir():
+                if path.name != LOCK:
+                    path.unlink()
         try:
             log = _Log(work, _fingerprint(files, _given(model, work), ignore, max_train_rows, random_state, params))
             imputer = _model(work, files, model, ignore, max_train_rows, random_state, params)
@@ -211,7 +213,8 @@ def _assemble(parts: Sequence[Path], path: Path, compression: dict[str, str]) ->
     try:
         with pq.ParquetWriter(temporary, pq.read_schema(parts[0]), compression=compression) as writer:
             for part in parts:
-                table = pq.read_table(part)
+                with pq.ParquetFile(part) as opened:  # read_table would take columns from folders called key=value
+                    table = opened.read()
                 writer.write_table(table, row_group_size=max(table.num_rows, 1))
         _sync(temporary)
         os.replace(temporary, path)  # noqa: PTH105 - the atomic one
@@ -426,7 +429,7 @@ def _only_run(work: Path) -> Iterator[None]:
     except ImportError:  # not on Windows
         yield
         return
-    with (work / "lock").open("w") as lock:
+    with (work / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -105,7 +105,8 @@ def _read_binary(path: Path, kind: str) -> pa.Table:
     if kind == "parquet":
         import pyarrow.parquet
 
-        return pyarrow.parquet.read_table(path)
+        with pyarrow.parquet.ParquetFile(path) as file:  # read_table would take columns from folders called key=value
+            return file.read()
     import pyarrow.feather
 
     return pyarrow.feather.read_table(path)
