@@ -22,12 +22,13 @@ import torch
 from bench import environment
 from bench.imputing import CASES, make_model
 from vsae_fast.cuda import compiler
-from vsae_fast.cuda.importance_impute import THREADS, CudaModel
+from vsae_fast.cuda.dense import MOST_OUTPUTS, THREADS
+from vsae_fast.cuda.importance_impute import CudaModel
 
 RESULTS = Path(__file__).parent / "results" / "projection.json"
 N_SAMPLES = 1000
 OBSERVED = 0.5  # share of the numbers that are scored for every sample
-SAMPLES_PER_THREAD, UNROLLED, MOST_OUTPUTS = 4, 4, 64  # of csrc/cuda/dense.h
+SAMPLES_PER_THREAD, UNROLLED = 4, 4  # of csrc/cuda/dense.h
 
 
 class Gpu(NamedTuple):

@@ -29,7 +29,8 @@ from tests.test_propose import AUTO, LAYOUTS, trained_like
 from tests.test_propose import both as both_proposals
 from vsae_fast import VSAEImputer
 from vsae_fast.cuda import compiler
-from vsae_fast.cuda.importance_impute import TILES, CudaModel, run
+from vsae_fast.cuda.dense import TILES
+from vsae_fast.cuda.importance_impute import CudaModel, run
 from vsae_fast.cuda.propose import CudaEncoders
 from vsae_fast.cuda.propose import run as run_propose
 from vsae_fast.models.config import NetworkConfig

@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from importlib import metadata, resources
 from pathlib import Path
@@ -22,6 +23,8 @@ OLDEST = (6, 0)  # Pascal
 OPTIONS = {"std": "c++17", "device_as_default_execution_space": True}
 INSTALL = "install it with pip install 'vsae_fast[cuda]'"
 CHECKSUM_BYTES = 32
+
+Launch = Callable[[str, tuple[int, int], list["int | float | torch.Tensor | None"]], None]  # kernel, grid, arguments
 
 
 def sources() -> Path:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from itertools import accumulate
 
 import torch
 
-from vsae_fast.cuda.compiler import load
+from vsae_fast.cuda.compiler import Launch, load
+from vsae_fast.cuda.dense import CHUNK, MOST_OUTPUTS, SHARED_BYTES, THREADS, TILES, choose_tile
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.ops.layout import KIND_NAMES, AttributeLayout
 
-THREADS, MOST_OUTPUTS, CHUNK = 128, 64, 16  # kThreads, kMostOutputs and kChunk of csrc/cuda/dense.h
-TILES = (64, 32, 16, 8)  # samples at once; the more, the less often weights are read ...
-SHARED_BYTES = 48 * 1024  # what every device since Pascal gives a block
-THREE_BLOCKS = (32, 32 * 1024)  # ... but down to this many, rather have three blocks in 96 KiB (not measured)
 BLOCKS_PER_PROCESSOR = 8  # wanted at least: where rows are fewer, blocks share a row's samples
 PARTIAL = 3  # floats of a run of samples beside its sums
 
@@ -75,13 +71,9 @@ class CudaModel:
         ValueError
             The activations of the smallest tile do not fit the shared memory that every device has.
         """
-        fewest, limit = THREE_BLOCKS
-        for tile in TILES:
-            if tile >= fewest and self.shared_bytes(tile) <= limit:
-                return tile
-        for tile in TILES:
-            if self.shared_bytes(tile) <= SHARED_BYTES:
-                return tile
+        tile = choose_tile(self.shared_bytes)
+        if tile is not None:
+            return tile
         raise ValueError(
             f"backend='cuda' keeps {TILES[-1]} samples of a row in {SHARED_BYTES // 1024} KiB of shared memory, and "
             f"this model (widths {[la.bias.shape[0] for la in self.decoders.data_layers]}, {len(self._logits)} levels) "
@@ -143,9 +135,6 @@ def _outputs_at_once(tile: int, n_out: int) -> int:
     while rows * groups < n_out and rows * groups < MOST_OUTPUTS:
         rows *= 2
     return rows * groups
-
-
-Launch = Callable[[str, tuple[int, int], list["int | float | torch.Tensor | None"]], None]
 
 
 def run(

@@ -7,8 +7,8 @@ from itertools import accumulate
 
 import torch
 
-from vsae_fast.cuda.compiler import load
-from vsae_fast.cuda.importance_impute import CHUNK, MOST_OUTPUTS, SHARED_BYTES, THREADS, THREE_BLOCKS, TILES, Launch
+from vsae_fast.cuda.compiler import Launch, load
+from vsae_fast.cuda.dense import CHUNK, MOST_OUTPUTS, SHARED_BYTES, THREADS, TILES, choose_tile
 from vsae_fast.ops.folded_encoders import FoldedEncoders
 
 
@@ -56,13 +56,9 @@ class CudaEncoders:
         ValueError
             The activations of the smallest tile do not fit the shared memory that every device has.
         """
-        fewest, limit = THREE_BLOCKS
-        for tile in TILES:
-            if tile >= fewest and self.shared_bytes(tile) <= limit:
-                return tile
-        for tile in TILES:
-            if self.shared_bytes(tile) <= SHARED_BYTES:
-                return tile
+        tile = choose_tile(self.shared_bytes)
+        if tile is not None:
+            return tile
         taken, limit = self.shared_bytes(TILES[-1]) // 1024, SHARED_BYTES // 1024
         raise ValueError(
             f"backend='cuda' keeps {TILES[-1]} rows in {limit} KiB of shared memory, and the encoders of this model "
