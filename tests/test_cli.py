@@ -3,15 +3,10 @@
 import csv
 import errno
 import gzip
-import io
 import json
 import os
 import re
-import signal
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -455,58 +450,3 @@ def test_many_columns(capsys):
     table.iloc[:, :800].to_csv("in.csv", index=False)  # 5,000 take 40 s
     assert call("impute", "in.csv", "out.csv", "--epochs", 1, "--n-models", 1, "--n-samples", 5, "--quiet") == 0
     assert not pd.read_csv("out.csv").isna().any(axis=None)
-
-
-# ---- a process of its own -------------------------------------------------------------------------------------------
-
-COMMAND = [sys.executable, "-m", "vsae_fast"]
-
-
-def test_help_comes_at_once():
-    times = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True, timeout=60)
-        times.append(time.perf_counter() - begin)
-    assert statistics.median(times) < 0.5
-    for command in ("impute", "fit", "schema", "evaluate", "bench", "info"):
-        assert command in done.stdout
-
-
-def test_installed_script():
-    script = Path(sys.executable).parent / "vsae-fast"
-    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.startswith("vsae-fast, version ")
-
-
-def test_nothing_is_printed_in_a_pipe_with_quiet():
-    write_csv("in.csv")
-    command = [*COMMAND, "impute", "in.csv", "out.csv", "--quiet", *QUICK]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout == done.stderr == ""
-
-
-def test_an_interrupt_leaves_nothing_half_written(folder):
-    write_csv("in.csv", n_rows=2000)
-    command = [*COMMAND, "impute", "in.csv", "out.csv", "--epochs", "100000"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(8)  # in the middle of the training
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.splitlines()[-1] == "vsae-fast: interrupted; no file was left half-written"
-    assert "Traceback" not in err
-    assert out == ""
-    assert [path.name for path in folder.iterdir()] == ["in.csv"]
-
-
-def test_progress_is_shown_on_a_terminal_alone(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    write_csv("in.csv")
-    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
-        monkeypatch.setattr(sys, "stderr", stream)
-        assert call("impute", "in.csv", "out.csv", "--overwrite", *QUICK) == 0
-        assert ("training: " in stream.getvalue()) is shown
