@@ -277,6 +277,8 @@ def test_a_folder_of_parquet_files(capsys):
     assert call("impute", "data/*.parquet", "other", "--model", "m") == 0
     assert "240 rows in 2 files" in capsys.readouterr().out
     assert sorted(path.name for path in Path("other").iterdir()) == ["0.parquet", "1.parquet"]
+    assert call("impute", "data/1.parquet", "big/", "--model", "m") == 0
+    assert Path("big/1.parquet").read_bytes() == Path("other/1.parquet").read_bytes()
 
 
 @pytest.mark.parametrize(

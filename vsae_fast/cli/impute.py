@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-train-rows",
     type=click.IntRange(min=1),
-    help="Rows to train on where IN is a folder or a pattern.  [default: 100,000]",
+    help="Rows to train on where IN or OUT is a folder.  [default: 100,000]",
 )
 @click.option("--restart", is_flag=True, help="Of a folder: throw away what an unfinished run left.")
 @with_options(READING, TRAINING, RUNNING, [JSON])
@@ -53,10 +53,10 @@ def impute(source: Path, target: Path, mask_path: Path | None, **options: Any) -
 
     Both are CSV, TSV, Parquet or Feather files, by their ending. Cells that are not missing are written as they are.
 
-    Where IN is a folder or a quoted pattern of Parquet files, OUT is a folder; files are completed row group by row
-    group, whatever their size, and a run that was cut off goes on when it is started again.
+    Where IN is a folder or a quoted pattern of Parquet files, or a Parquet file and OUT a folder, files are completed
+    row group by row group, whatever their size, and a run that was cut off goes on when it is started again.
     """
-    if is_stream(source):
+    if is_stream(source, target):
         return stream(source, target, mask_path, options)
     from vsae_fast.cli.table_file import check_target, format_of, write_file
 

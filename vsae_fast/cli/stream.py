@@ -9,12 +9,14 @@ import click
 
 from vsae_fast.cli.options import read_overrides, report
 
+PARQUET = (".parquet", ".pq")
 NOT_FOR_FOLDERS = {"save_model": "--save-model", "na_values": "--na", "delimiter": "--delimiter"}
 
 
-def is_stream(source: Path) -> bool:
-    """Whether a source is a folder, or a pattern and not the name of a file."""
-    return source.is_dir() or (any(sign in str(source) for sign in "*?[") and not source.exists())
+def is_stream(source: Path, target: Path) -> bool:
+    """Whether a source is a folder, a pattern, or a Parquet file that is to go into a folder."""
+    pattern = any(sign in str(source) for sign in "*?[") and not source.exists()
+    return source.is_dir() or pattern or (source.suffix in PARQUET and not target.suffix)
 
 
 def stream(source: Path, target: Path, mask: Path | None, options: dict[str, Any]) -> None:
@@ -28,10 +30,12 @@ def stream(source: Path, target: Path, mask: Path | None, options: dict[str, Any
     unfit = [flag for name, flag in NOT_FOR_FOLDERS.items() if options[name]]
     unfit += ["--mask"] * (mask is not None) + ["--n-imputations"] * (options["n_imputations"] > 1)
     if unfit:
-        raise click.UsageError(f"{unfit[0]} is for single files; {source} is a folder or a pattern")
+        raise click.UsageError(f"{unfit[0]} is for single files; here IN or OUT is a folder or a pattern")
     if options["model"] and (options["overrides"] or options["epochs"] is not None):
         raise click.UsageError("--model uses what was trained before; leave --schema and --epochs out")
     arrow()
+    if source.is_file():
+        target = target / source.name
     names = ("n_samples", "n_models", "epochs", "max_time", "n_jobs")
     params = {name: options[name] for name in names if options[name] is not None}
     if options["overrides"]:
