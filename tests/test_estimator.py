@@ -62,6 +62,27 @@ def test_rows_are_imputed_alone(table, fitted):
         pd.testing.assert_frame_equal(pd.concat(parts), whole, check_exact=True)
 
 
+def test_a_device_that_runs_out_of_memory_takes_fewer_rows_at_once(table, fitted, monkeypatch, caplog):
+    from vsae_fast.imputation import RowImputer
+
+    expected = fitted.transform(table)
+    chunk, sizes = RowImputer._chunk, []
+
+    def small(self, x, *rest):
+        sizes.append(len(x))
+        if len(x) > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return chunk(self, x, *rest)
+
+    monkeypatch.setattr(RowImputer, "_chunk", small)
+    pd.testing.assert_frame_equal(fitted.transform(table), expected, check_exact=True)
+    assert max(sizes[-2:]) <= 40
+    assert "out of memory; going on with 32 rows at a time" in caplog.text
+    monkeypatch.setattr(RowImputer, "_chunk", lambda self, x, *rest: small(self, x.repeat(99, 1), *rest))
+    with pytest.raises(torch.OutOfMemoryError):
+        fitted.transform(table)
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2, -1])
 def test_threads_change_nothing(table, fitted, n_jobs):
     other = clone(fitted).set_params(n_jobs=n_jobs).fit(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import torch
@@ -12,6 +13,8 @@ from vsae_fast.noise import FILL, latent_noise, standard_normal
 from vsae_fast.ops.importance_impute import Imputation, importance_impute
 from vsae_fast.ops.propose import Proposals, propose
 from vsae_fast.ops.registry import resolve
+
+logger = logging.getLogger("vsae_fast")
 
 CHUNK_ROWS = 2048  # memory beside the result is O(chunk), whatever N and K
 
@@ -80,6 +83,7 @@ class RowImputer:
         self._tolerance = tolerance
         self._backend = backend
         self._n_threads = n_threads
+        self._chunk_rows = CHUNK_ROWS  # at once, halved where a device runs out of memory
 
     @torch.no_grad()
     def run(
@@ -113,11 +117,19 @@ class RowImputer:
         Imputation
             On the CPU.
         """
-        starts = range(0, max(len(x), 1), CHUNK_ROWS)
-        parts = [
-            self._chunk(x[i : i + CHUNK_ROWS], mask[i : i + CHUNK_ROWS], n_draws, first_row + i, seed, tolerance_factor)
-            for i in starts
-        ]
+        parts: list[Imputation] = []
+        start = 0
+        while start < len(x) or not parts:
+            rows = slice(start, start + self._chunk_rows)
+            try:
+                parts.append(self._chunk(x[rows], mask[rows], n_draws, first_row + start, seed, tolerance_factor))
+            except torch.OutOfMemoryError:  # of a GPU; rows are imputed alone, so that a cut changes nothing
+                if self._chunk_rows == 1:
+                    raise
+                self._chunk_rows = self._chunk_rows // 2
+                logger.warning("out of memory; going on with %d rows at a time", self._chunk_rows)
+                continue
+            start += self._chunk_rows
         return Imputation(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
     def _chunk(
