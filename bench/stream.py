@@ -1,6 +1,6 @@
 """What streaming Parquet costs beside the imputation alone, and whether memory grows with the rows.
 
-python -m bench.stream [--quick] [--output FILE]
+python -m bench.stream [--quick] [--rows N ...] [--output FILE]
 
 Each size runs in a process of its own: impute_parquet on a file, then transform on the same row groups in memory; the
 overhead is what the first takes beyond the second.
@@ -61,9 +61,12 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one small file")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[200_000, 800_000], help="sizes; 20 million take a quarter of an hour"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    sizes, group_rows = ([4000], 2000) if arguments.quick else ([200_000, 800_000], GROUP_ROWS)
+    sizes, group_rows = ([4000], 2000) if arguments.quick else (arguments.rows, GROUP_ROWS)
     result: dict[str, Any] = {
         "environment": environment.describe(2), "n_columns": N_COLUMNS, "group_rows": group_rows, "n_samples": 100,
         "points": [],
