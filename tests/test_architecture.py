@@ -14,7 +14,7 @@ PACKAGE = ROOT / "vsae_fast"
 FLOORS = [
     ["_native", "kernels"],
     ["cuda", "ops", "tensor_core"],
-    ["caller_warning", "monitor", "noise", "metrics", "missingness", "multiple", "pooling", "table"],
+    ["caller_warning", "monitor", "noise", "metrics", "missingness", "multiple", "pooling", "table", "whole_file"],
     ["models"],
     ["hidden_cells", "objective"],
     ["calibration"],

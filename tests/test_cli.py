@@ -258,6 +258,25 @@ def test_folders_called_key_value_add_no_column():
     assert result.schema.equals(pq.ParquetFile("year=2024/in.parquet").schema_arrow)
 
 
+def test_a_second_run_and_a_diverging_training_are_one_line(monkeypatch, capsys):
+    write_folder()
+    for error in (BlockingIOError("another run is at work in x"), FloatingPointError("the loss became nan")):
+
+        def fails(*arguments, error=error, **options):
+            raise error
+
+        monkeypatch.setattr("vsae_fast.stream.impute_parquet", fails)
+        assert call("impute", "data", "done") == 1
+        assert capsys.readouterr().err == f"vsae-fast: error: {error}\n"
+
+
+def test_a_bug_shows_where_it_is(monkeypatch):
+    write_folder()
+    monkeypatch.setattr("vsae_fast.stream.impute_parquet", lambda *arguments, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call("impute", "data", "done")
+
+
 def write_folder(n_files=2):
     Path("data").mkdir()
     for i in range(n_files):

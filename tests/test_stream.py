@@ -242,7 +242,7 @@ def test_a_second_run_on_one_target_is_refused(source, tmp_path, model):
 
     def again(done, total):
         for restart in (False, True):
-            with pytest.raises(RuntimeError, match="another run is at work"):
+            with pytest.raises(BlockingIOError, match="another run is at work"):
                 impute_parquet(source, target, model, restart=restart)
         refused.append(done)
 
@@ -253,11 +253,12 @@ def test_a_second_run_on_one_target_is_refused(source, tmp_path, model):
 def test_a_full_disk_leaves_no_target_and_can_go_on(source, tmp_path, model, monkeypatch):
     target = tmp_path / "out.parquet"
 
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
+    def full_for_parts(path):
+        if path.name.startswith(".0000"):
+            raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("vsae_fast.stream._sync", lambda path: full(path))
+        patch.setattr("vsae_fast.whole_file.sync", full_for_parts)
         with pytest.raises(OSError, match="No space left"):
             impute_parquet(source, target, model)
     assert not target.exists()

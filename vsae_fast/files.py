@@ -21,6 +21,7 @@ from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.table.schema import ColumnSchema, Schema
 from vsae_fast.training import History
+from vsae_fast.whole_file import whole_file
 
 if TYPE_CHECKING:
     from vsae_fast.estimator import VSAEImputer
@@ -91,15 +92,8 @@ def save(imputer: VSAEImputer, path: _RuntimePath, *, overwrite: bool = False) -
         raise ValueError(
             f"the schema cannot be saved: {error}; use column names and levels of text or numbers"
         ) from error
-    temporary = target.with_name(target.name + f".{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(to_bytes(state, metadata={KEY: text}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)  # noqa: PTH105 - the atomic one
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(target) as temporary:
+        temporary.write_bytes(to_bytes(state, metadata={KEY: text}))
 
 
 def load(path: _RuntimePath) -> VSAEImputer:

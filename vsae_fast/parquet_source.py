@@ -53,6 +53,7 @@ class ParquetFiles:
         """Names of the files below the folder that was given."""
         return [path.relative_to(self.root) if self.root is not None else Path(path.name) for path in self.paths]
 
+    @cached_property
     def schema(self) -> pa.Schema:
         """Of all files."""
         import pyarrow.parquet as pq
@@ -63,7 +64,7 @@ class ParquetFiles:
         """Whether a column holds dates, times or durations."""
         import pyarrow as pa
 
-        return bool(pa.types.is_temporal(self.schema().field(name).type))
+        return bool(pa.types.is_temporal(self.schema.field(name).type))
 
     def group_rows(self, file: int) -> list[int]:
         """Rows of each row group of a file."""

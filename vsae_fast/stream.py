@@ -27,6 +27,7 @@ from vsae_fast.files import load, save
 from vsae_fast.parquet_source import ParquetFiles, find_files, sample_rows
 from vsae_fast.table.containers import read_table
 from vsae_fast.table.mask import observed_cells
+from vsae_fast.whole_file import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,7 +114,7 @@ def impute_parquet(
     ValueError
         Files that differ in their columns, a target inside the source, or an unfinished run whose input, model or
         options were others.
-    RuntimeError
+    BlockingIOError
         Another run is at work on the target.
     """
     begin = time.perf_counter()
@@ -121,8 +122,8 @@ def impute_parquet(
     _check_ignored(files, ignore)
     out = Path(target)
     targets = [out if files.single else out / relative for relative in files.relative]
-    _check_target(files, out, targets, overwrite)
     work = out.parent / f".{out.name}.vsae_fast"
+    _check_target(files, out, targets, overwrite or work.exists())
     work.mkdir(parents=True, exist_ok=True)
     with _only_run(work):
         if restart:
@@ -195,13 +196,15 @@ def _complete(imputer: VSAEImputer, table: pa.Table, ignore: Sequence[str]) -> t
     missing = ~observed_cells(read_table(used), None)
     counts = {name: int(count) for name, count in zip(used.column_names, missing.sum(axis=0), strict=True) if count}
     completed = imputer.transform(used)
-    if not ignore:
-        return completed, counts
-    result = table
-    for position, name in enumerate(table.column_names):
-        if name not in ignore:
-            result = result.set_column(position, completed.schema.field(name), completed[name])
-    return result, counts
+    return (with_ignored(table, completed) if ignore else completed), counts
+
+
+def with_ignored(whole: pa.Table, completed: pa.Table) -> pa.Table:
+    """``whole`` with the columns of ``completed`` in their places, the others as they are."""
+    for position, name in enumerate(whole.column_names):
+        if name in completed.column_names:
+            whole = whole.set_column(position, completed.schema.field(name), completed[name])
+    return whole
 
 
 def _assemble(parts: Sequence[Path], path: Path, compression: dict[str, str]) -> None:
@@ -209,17 +212,14 @@ def _assemble(parts: Sequence[Path], path: Path, compression: dict[str, str]) ->
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with pq.ParquetWriter(temporary, pq.read_schema(parts[0]), compression=compression) as writer:
-            for part in parts:
-                with pq.ParquetFile(part) as opened:  # read_table would take columns from folders called key=value
-                    table = opened.read()
-                writer.write_table(table, row_group_size=max(table.num_rows, 1))
-        _sync(temporary)
-        os.replace(temporary, path)  # noqa: PTH105 - the atomic one
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        whole_file(path) as temporary,
+        pq.ParquetWriter(temporary, pq.read_schema(parts[0]), compression=compression) as writer,
+    ):
+        for part in parts:
+            with pq.ParquetFile(part) as opened:  # read_table would take columns from folders called key=value
+                table = opened.read()
+            writer.write_table(table, row_group_size=max(table.num_rows, 1))
 
 
 def _model(
@@ -248,7 +248,7 @@ def _model(
 
 
 def _check_ignored(files: ParquetFiles, ignore: Sequence[str]) -> None:
-    names = files.schema().names
+    names = files.schema.names
     for name in ignore:
         if name not in names:
             raise ValueError(f"ignore names {name!r}, but {files.paths[0]} has no such column; it has {names[:10]}")
@@ -272,8 +272,7 @@ def _check_target(files: ParquetFiles, out: Path, targets: Sequence[Path], overw
     if inside or any(path.resolve() in sources for path in targets):
         raise ValueError(f"{out} lies in the source; choose another target")
     existing = [path for path in targets if path.exists()]
-    unfinished = (out.parent / f".{out.name}.vsae_fast").exists()
-    if existing and not overwrite and not unfinished:
+    if existing and not overwrite:
         raise FileExistsError(f"{existing[0]} exists; pass overwrite=True to replace it")
 
 
@@ -284,20 +283,12 @@ def _part(file: int, group: int) -> str:
     return f"{file:06}-{group:06}.parquet"
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _hash(file.read())
-        )
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _given(model: VSAEImputer | str | os.PathLike[str] | None, work: Path) -> str | None:
@@ -391,10 +382,8 @@ class _Log:
         import pyarrow.parquet as pq
 
         path = self._work / name
-        temporary = path.with_suffix(".tmp")
-        pq.write_table(table, temporary, compression=compression, row_group_size=max(table.num_rows, 1))
-        _sync(temporary)
-        os.replace(temporary, path)  # noqa: PTH105 - the atomic one
+        with whole_file(path) as temporary:
+            pq.write_table(table, temporary, compression=compression, row_group_size=max(table.num_rows, 1))
         self._append({"part": name, "sha256": _digest(path), "filled": filled})
         self.parts[name] = filled
 
@@ -421,7 +410,7 @@ def _only_run(work: Path) -> Iterator[None]:
 
     Raises
     ------
-    RuntimeError
+    BlockingIOError
         Another process holds it.
     """
     try:
@@ -433,5 +422,5 @@ def _only_run(work: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RuntimeError(f"another run is at work in {work}; wait for it or stop it") from error
+            raise BlockingIOError(f"another run is at work in {work}; wait for it or stop it") from error
         yield

@@ -130,15 +130,12 @@ def _completed(imputer: Any, whole: TableFile, used: TableFile, mask: Any, n_imp
 
 def _merged(imputer: Any, whole: TableFile, used: TableFile, mask: Any, completed: pa.Table) -> pa.Table:
     from vsae_fast.cli.table_file import with_texts
+    from vsae_fast.stream import with_ignored
 
     levels = [column.name for column in imputer.schema_.columns if column.kind in ("categorical", "boolean")]
     written = with_texts(_without_masked(used, mask), completed, levels)
     origin = whole.values if whole.text is None else whole.text
-    result = origin
-    for position, name in enumerate(origin.column_names):
-        if name in written.column_names:
-            result = result.set_column(position, written.schema.field(name), written[name])
-    return result
+    return with_ignored(origin, written)
 
 
 def _without_masked(used: TableFile, mask: Any) -> TableFile:

@@ -10,10 +10,12 @@ import csv
 import gzip
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vsae_fast.whole_file import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,7 +90,7 @@ def read_file(path: Path, delimiter: str | None = None, na_values: Sequence[str]
             values, text = _read_text(path, delimiter, na_values)
         else:
             values, text = _read_binary(path, kind), None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, NotImplementedError) as error:  # the last for codecs that pyarrow lacks
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ValueError(f"{path} cannot be read as {kind}: {str(error).splitlines()[0]}") from error
@@ -203,17 +205,18 @@ def check_target(path: Path, overwrite: bool) -> None:
 def write_file(path: Path, table: pa.Table, delimiter: str | None = None) -> None:
     """Write a table in the format that the name says; strings as they are in text files."""
     kind = format_of(path)
-    if kind == "csv":
-        separator = delimiter or ("\t" if ".tsv" in path.suffixes else ",")
-        _whole_or_not(path, lambda temporary: _write_text(temporary, table, separator, path.suffix.lower() == ".gz"))
-    elif kind == "parquet":
-        import pyarrow.parquet
+    with whole_file(path) as temporary:
+        if kind == "csv":
+            separator = delimiter or ("\t" if ".tsv" in path.suffixes else ",")
+            _write_text(temporary, table, separator, path.suffix.lower() == ".gz")
+        elif kind == "parquet":
+            import pyarrow.parquet
 
-        _whole_or_not(path, lambda temporary: pyarrow.parquet.write_table(table, temporary))
-    else:
-        import pyarrow.feather
+            pyarrow.parquet.write_table(table, temporary)
+        else:
+            import pyarrow.feather
 
-        _whole_or_not(path, lambda temporary: pyarrow.feather.write_feather(table, str(temporary)))
+            pyarrow.feather.write_feather(table, str(temporary))
 
 
 def _write_text(path: Path, table: pa.Table, separator: str, zipped: bool) -> None:
@@ -224,17 +227,6 @@ def _write_text(path: Path, table: pa.Table, separator: str, zipped: bool) -> No
         for batch in table.to_batches(max_chunksize=65_536):
             columns = [column.to_pylist() for column in batch.columns]
             writer.writerows(zip(*columns, strict=True))
-
-
-def _whole_or_not(path: Path, write: Callable[[Path], None]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105 - the atomic one
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def arrow() -> None:
