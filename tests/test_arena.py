@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 
 from bench.accuracy import __main__ as command
-from bench.accuracy import deep, runs
+from bench.accuracy import runs
 from bench.accuracy.bars import BARS
-from bench.accuracy.deep import Miwae
 from bench.accuracy.encoding import Encoding
 from bench.accuracy.methods import DEFAULT, METHODS
 from bench.accuracy.picture import draw
@@ -18,6 +17,8 @@ from bench.accuracy.ranks import compare
 from bench.accuracy.report import quality, write_picture
 from bench.accuracy.scores import coverage, energy_distance, errors
 from bench.accuracy.sets import SETS, load, sample_rows
+from bench.baselines import gain, miwae
+from bench.baselines.miwae import Miwae
 from vsae_fast import VSAEImputer
 from vsae_fast.missingness import ampute
 from vsae_fast.multiple import MultipleImputation
@@ -45,7 +46,8 @@ def test_encoding_goes_there_and_back(truth):
 
 @pytest.mark.parametrize("name", OPPONENTS)
 def test_opponents_learn_a_simple_table(name, truth, monkeypatch):
-    monkeypatch.setattr(deep, "N_STEPS", 400)
+    monkeypatch.setattr(miwae, "N_STEPS", 400)
+    monkeypatch.setattr(gain.Gain.__init__, "__defaults__", (400, 0))
     monkeypatch.setattr(Miwae, "n_samples", 100)
     incomplete, mask = ampute(truth, "MCAR", 0.25, random_state=1)
     before = incomplete.copy()

@@ -110,9 +110,10 @@ def test_auto_stops_early_by_default_and_paper_never(table):
     from vsae_fast.ops.layout import AttributeLayout
     from vsae_fast.presets import auto, paper
 
-    plan = auto(500, 2000).plan
+    layout = AttributeLayout(("numerical",), (1,))
+    plan = auto(layout, 500, 2000).plan
     assert plan.patience == math.ceil(plan.epochs / 2)
-    assert paper(AttributeLayout(("numerical",), (1,))).plan.patience is None
+    assert paper(layout).plan.patience is None
 
 
 def test_max_time_is_kept_and_the_schedule_comes_to_its_end(table):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from vsae_fast.hidden_cells import impute_hidden_cells
-from vsae_fast.models.vsae import VSAE
+from vsae_fast.models.latent_model import LatentModel
 
 HIDDEN_SHARE, SAMPLES, DRAWS = 0.1, 200, 8
 LARGEST = 3.0  # an outlier counts as one of three standard deviations: it shall not decide a column's factor
@@ -38,12 +38,14 @@ class SpreadMoments(NamedTuple):
     n_cells: list[float]
 
 
-def spread_moments(model: VSAE, x: torch.Tensor, mask: torch.Tensor, visible_weight: float, seed: int) -> SpreadMoments:
+def spread_moments(
+    model: LatentModel, x: torch.Tensor, mask: torch.Tensor, visible_weight: float, seed: int
+) -> SpreadMoments:
     """Hide a tenth of the known cells, several times, and compare errors with draws.
 
     Parameters
     ----------
-    model : VSAE
+    model : LatentModel
         In evaluation mode.
     x : torch.Tensor, shape (N, D)
         Rows that the model was not trained on.

@@ -24,7 +24,7 @@ from vsae_fast.monitor import CallbackSupportMixin, with_callbacks
 from vsae_fast.multiple import MultipleImputation, check_n_imputations
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.parameters import check_parameters
-from vsae_fast.presets import Preset, build_preset, patience
+from vsae_fast.presets import Preset, build_preset, n_observed_values, patience
 from vsae_fast.table.bounds import with_bounds
 from vsae_fast.table.column import BoolArray, FloatArray
 from vsae_fast.table.containers import Table, read_table
@@ -39,8 +39,10 @@ from vsae_fast.training import History
 class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Imputes missing cells of mixed tables with a Variational Selective Autoencoder; a mask is 1 where observed.
 
-    Takes NumPy arrays (numeric or of objects), pandas, polars and Arrow tables and torch tensors, and gives the same
-    type back: observed cells bit-identical, names, order, dtypes and levels kept, no missing value left.
+    Takes NumPy arrays (numeric or of objects), pandas, polars and Arrow tables, torch tensors and dicts of attributes
+    (arrays, of which those with two or more dimensions are blocks such as images: one attribute, observed whole or not
+    at all), and gives the same type back: observed cells bit-identical, names, order, dtypes and levels kept, no
+    missing value left.
 
     Parameters
     ----------
@@ -339,7 +341,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         table = read_table(X)
         further = self.warm_start and bool(getattr(self, "models_", []))
         if further:
-            validate_data(self, X, reset=False, skip_check_array=True)
+            self._check_names(X, table, reset=False)
         observed = observed_cells(table, mask)
         columns = table.columns()
         schema = self.schema_ if further else detect_schema(columns, observed, self.schema)
@@ -369,7 +371,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
             self.default_sampler_: str = preset.sampler
             self.default_tolerance_: float = preset.tolerance
         # Nothing of a fitted imputer changes before this point: a failed fit leaves it as it was.
-        validate_data(self, X, reset=True, skip_check_array=True)  # records names and number of columns
+        self._check_names(X, table, reset=True)
         self.schema_: Schema = schema
         self.seed_: int = seed
         self.had_missing_: list[bool] = [not bool(column.all()) for column in observed.T]
@@ -384,11 +386,24 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         """Check a table that must have the columns of fit, before any of it is imputed."""
         check_is_fitted(self)
         table = read_table(X)  # is it a table at all? That error comes before the ones about its columns
-        validate_data(self, X, reset=False, skip_check_array=True)
+        self._check_names(X, table, reset=False)
         observed = observed_cells(table, mask)
         if self.handle_unknown == "error":
             check_levels(self.schema_, table.columns(), observed)
         return table, observed
+
+    def _check_names(self, X: Any, table: Table, *, reset: bool) -> None:
+        """Record names and number of columns, or hold X against those of fit."""
+        if not isinstance(X, Mapping):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        elif reset:
+            self.n_features_in_ = len(table.names)
+            self.feature_names_in_ = np.asarray([str(name) for name in table.names], dtype=object)
+        elif [str(name) for name in table.names] != list(getattr(self, "feature_names_in_", [])):
+            raise ValueError(
+                f"X has the attributes {table.names}, but fit saw {list(getattr(self, 'feature_names_in_', []))}; pass "
+                "the same ones in the same order"
+            )
 
     def _complete(self, table: Table, observed: BoolArray) -> Any:
         """Complete a table that has been checked; warn of levels that were not there at fit."""
@@ -450,7 +465,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         return self.n_jobs if self.n_jobs > 0 else (os.cpu_count() or 1)
 
     def _preset(self, layout: AttributeLayout, mask: Float32Array) -> Preset:
-        preset = build_preset(self.preset, layout, mask.shape[0], int(mask.sum()))
+        preset = build_preset(self.preset, layout, mask.shape[0], n_observed_values(layout, mask))
         plan = preset.plan
         if self.epochs is not None:
             plan = replace(plan, epochs=self.epochs)

@@ -26,7 +26,8 @@ from vsae_fast.whole_file import whole_file
 if TYPE_CHECKING:
     from vsae_fast.estimator import VSAEImputer
 
-FORMAT_VERSION = 2  # 2: a checksum of the networks; weight decay and end of each training
+# 2: a checksum of the networks; weight decay and end of each training. 3: blocks of columns.
+FORMAT_VERSION = 3
 KEY = "vsae_fast"
 
 _RuntimePath = str | os.PathLike[str]
@@ -157,7 +158,10 @@ def _checksum(state: dict[str, torch.Tensor]) -> str:
 def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, torch.Tensor]) -> VSAEImputer:
     imputer = kind(**header["params"])
     imputer.schema_ = Schema(
-        tuple(ColumnSchema(**{**column, "levels": tuple(column["levels"])}) for column in header["schema"])
+        tuple(
+            ColumnSchema(**column | {key: tuple(column.get(key, ())) for key in ("levels", "shape", "centre")})
+            for column in header["schema"]
+        )
     )
     imputer.seed_ = int(header["seed"])
     imputer.had_missing_ = list(header["had_missing"])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from vsae_fast.models.vsae import VSAE
+from vsae_fast.models.latent_model import LatentModel
 from vsae_fast.ops.draws import StreamDraws
 from vsae_fast.ops.importance_impute import Imputation
 
@@ -25,7 +25,7 @@ class HiddenCells(NamedTuple):
 
 
 def impute_hidden_cells(
-    model: VSAE,
+    model: LatentModel,
     x: torch.Tensor,
     mask: torch.Tensor,
     visible_weight: float,
@@ -39,7 +39,7 @@ def impute_hidden_cells(
 
     Parameters
     ----------
-    model : VSAE
+    model : LatentModel
         In evaluation mode.
     x : torch.Tensor, shape (N, D)
     mask : torch.Tensor, shape (N, M)
@@ -70,16 +70,19 @@ def impute_hidden_cells(
         yield HiddenCells(x, hidden, result)
 
 
-def imputation_error(model: VSAE, x: torch.Tensor, mask: torch.Tensor, visible_weight: float, seed: int) -> float:
+def imputation_error(
+    model: LatentModel, x: torch.Tensor, mask: torch.Tensor, visible_weight: float, seed: int
+) -> float:
     """Mean squared error of the imputation of known cells that are hidden for the purpose.
 
     The bound that training maximises is about densities; between recipes it prefers other ones than the error does.
-    Standardised numbers count with their squared error, capped at three standard deviations so that single outliers do
-    not decide, levels with the squared error of their probabilities (Brier's score).
+    Standardised numbers count with their squared error (its mean over the columns of a block), capped at three standard
+    deviations so that single outliers do not decide, levels with the squared error of their probabilities (Brier's
+    score).
 
     Parameters
     ----------
-    model : VSAE
+    model : LatentModel
         In evaluation mode.
     x : torch.Tensor, shape (N, D)
     mask : torch.Tensor, shape (N, M)
@@ -89,12 +92,15 @@ def imputation_error(model: VSAE, x: torch.Tensor, mask: torch.Tensor, visible_w
     seed : int
         Of the patterns and the noise.
     """
-    columns = model.layout.column_attribute(x.device)
+    layout = model.layout
+    columns = layout.column_attribute(x.device)
+    sizes = zip(layout.kinds, layout.widths, strict=True)
+    width = torch.tensor([width if kind == "numerical" else 1 for kind, width in sizes]).to(x)
     total = count = 0.0
     cells = impute_hidden_cells(model, x, mask, visible_weight, seed, share=ERROR_SHARE, n_samples=ERROR_SAMPLES)
     for known, hidden, result in cells:
         squares = (result.imputed - known) ** 2
-        error = torch.zeros_like(hidden).index_add_(1, columns, squares).clamp(max=LARGEST_ERROR)
+        error = (torch.zeros_like(hidden).index_add_(1, columns, squares) / width).clamp(max=LARGEST_ERROR)
         total += float((error * hidden).sum())
         count += float(hidden.sum())
     return total / count if count else math.nan

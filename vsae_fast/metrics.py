@@ -32,7 +32,8 @@ def nrmse(
         values, averaged over columns. ``"rms"``: root of the summed squared error over the summed squared truth, all
         hidden cells pooled, after every column was brought to [0, 1] by its true range.
     columns : sequence of names or positions, optional
-        Columns to score; the numerical and integer ones where it is left out.
+        Columns to score; the numerical and integer ones and blocks of numbers where it is left out. A block counts as
+        one column of many values.
 
     Returns
     -------
@@ -69,7 +70,7 @@ def mse(X_true: Any, X_imputed: Any, mask: Any, *, columns: Columns = None) -> f
     Parameters and handling of missing truth as in :func:`nrmse`; nan where no such cell is hidden.
     """
     errors = [guess - truth for truth, _, guess in _numerical(X_true, X_imputed, mask, columns)]
-    return float((np.concatenate(errors) ** 2).mean()) if errors else float("nan")
+    return float((np.concatenate([error.ravel() for error in errors]) ** 2).mean()) if errors else float("nan")
 
 
 def pfc(X_true: Any, X_imputed: Any, mask: Any, *, columns: Columns = None) -> float:
@@ -129,8 +130,14 @@ def _numerical(
     X_true: Any, X_imputed: Any, mask: Any, columns: Columns
 ) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
     """True hidden values, all known values and imputed values of each scored column."""
-    for column, other, hidden in _pairs(X_true, X_imputed, mask, columns, ("numerical", "integer")):
+    for column, other, hidden in _pairs(X_true, X_imputed, mask, columns, ("numerical", "integer", "block")):
         if hidden.any():
+            if column.block != other.block:
+                raise ValueError(
+                    f"attribute {column.name!r} has rows of shape {column.block} in X_true, {other.block} in X_imputed"
+                )
             if column.values.dtype == object or other.values.dtype == object:
                 raise ValueError(f"column {column.name!r} holds text; score it with pfc")
-            yield column.values[hidden], column.values[~column.missing], other.values[hidden]
+            parts = column.values[hidden], column.values[~column.missing], other.values[hidden]
+            truth, known, guess = (part.astype(np.float64, copy=False) for part in parts)
+            yield truth, known, guess

@@ -75,7 +75,7 @@ class MultipleImputation(Sequence[Any]):
         return f"MultipleImputation({self._n} completions of {n_rows} rows x {n_columns} columns)"
 
     def mean(self) -> FloatArray:
-        """Mean of each cell over the imputations, shape (N, columns); NaN in columns of levels."""
+        """Mean of each cell over the imputations, shape (N, columns); NaN in columns of levels and in blocks."""
         return np.asarray(self._numbers().mean(axis=0))
 
     def std(self) -> FloatArray:
@@ -118,6 +118,6 @@ class MultipleImputation(Sequence[Any]):
         stacked = np.full((self._n, *self._missing.shape), np.nan)
         for i, completed in enumerate(self):
             for j, column in enumerate(read_table(completed).columns()):
-                if column.values.dtype != object:
+                if column.values.dtype != object and not column.block:
                     stacked[i, :, j] = column.values
         return stacked

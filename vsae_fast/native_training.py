@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
 
 from vsae_fast import _native
 from vsae_fast.models.decoders import Decoder
 from vsae_fast.models.encoders import GroupedEncoder
+from vsae_fast.models.latent_model import LatentModel
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import HideAndScore, Objective, TwoPhase
 from vsae_fast.ops.layout import KIND_CODES
 
 
-def supports(model: VSAE, objective: Objective) -> bool:
-    """Whether the C++ trainer can train this model: single precision, on the CPU, one of the two objectives."""
+def supports(model: LatentModel, objective: Objective) -> TypeGuard[VSAE]:
+    """Whether the C++ trainer can train this model: a VSAE in single precision, on the CPU, one of two objectives."""
+    if not isinstance(model, VSAE):
+        return False
     parameter = model.decoders.raw_scale
     known = isinstance(objective, (TwoPhase, HideAndScore))
     return known and parameter.device.type == "cpu" and parameter.dtype == torch.float32
@@ -33,8 +38,7 @@ def parameters(model: VSAE) -> list[torch.Tensor]:
     for linear, norm in zip(body[0::3], body[1::3], strict=True):
         tensors += _linear(linear) + _norm(norm)
     tensors += _linear(model.collective.head)
-    for decoder in (model.decoders.mask, model.decoders.data):
-        tensors += _decoder(decoder)
+    tensors += _decoder(model.decoders.mask) + _decoder(model.decoders.data)
     if model.decoders.context is not None:
         tensors.append(model.decoders.context.weight)
     tensors.append(model.decoders.raw_scale)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from vsae_fast.models.vsae import VSAE
+from vsae_fast.models.latent_model import LatentModel
 from vsae_fast.ops.draws import Draws
 from vsae_fast.ops.elbo import elbo
 from vsae_fast.ops.sample_moments import sample_moments
@@ -18,19 +18,20 @@ from vsae_fast.ops.sample_moments import sample_moments
 class Objective(Protocol):
     """A training loss and a validation score over encoded rows; ``mask`` is 1 where observed."""
 
-    def loss(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws) -> torch.Tensor:
+    def loss(self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws) -> torch.Tensor:
         """Mean negative bound of a batch, a scalar to descend."""
 
-    def score(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def score(self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, draws: Draws) -> torch.Tensor:
         """Validation score of each row, higher is better, comparable between epochs for the same draws."""
 
 
-def _fill_noise(model: VSAE, x: torch.Tensor, draws: Draws) -> torch.Tensor | None:
+def fill_noise(model: LatentModel, x: torch.Tensor, draws: Draws) -> torch.Tensor | None:
+    """Standard normal noise for the holes of a batch, shape (N, D); None where the model fills them with zeros."""
     return draws.normal(tuple(x.shape), x) if model.config.fill == "noise" else None
 
 
 @contextmanager
-def evaluation_mode(model: VSAE) -> Iterator[None]:
+def evaluation_mode(model: LatentModel) -> Iterator[None]:
     """Evaluation-mode statistics inside, the mode of before afterwards."""
     training = model.training
     model.eval()
@@ -61,12 +62,12 @@ class TwoPhase:
     n_unobserved_samples: int = 100
     n_validation_samples: int = 8
 
-    def loss(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws) -> torch.Tensor:
+    def loss(self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws) -> torch.Tensor:
         target, variance, weight = x, None, mask
         if epoch >= self.warmup_epochs:
             target, variance = self.expected_target(model, x, mask, draws)
             weight = torch.ones_like(mask)
-        fill = _fill_noise(model, x, draws)
+        fill = fill_noise(model, x, draws)
         latent = draws.normal((x.shape[0], model.n_latent), x)
         bound = model.elbo(
             x,
@@ -81,11 +82,11 @@ class TwoPhase:
 
     @torch.no_grad()
     def expected_target(
-        self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, draws: Draws
+        self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, draws: Draws
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Observed values and the moments of sampled ``x_u``: target and variance, each (N, D)."""
         with evaluation_mode(model):
-            proposal = model.encode(x, mask, _fill_noise(model, x, draws))
+            proposal = model.encode(x, mask, fill_noise(model, x, draws))
             moment, variance = sample_moments(
                 proposal.mean,
                 proposal.scale,
@@ -97,10 +98,10 @@ class TwoPhase:
         observed = model.layout.expand(mask) > 0
         return torch.where(observed, x, moment), torch.where(observed, 0.0, variance)
 
-    def score(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def score(self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, draws: Draws) -> torch.Tensor:
         total = x.new_zeros(x.shape[0])
         for _ in range(self.n_validation_samples):
-            fill = _fill_noise(model, x, draws)
+            fill = fill_noise(model, x, draws)
             latent = draws.normal((x.shape[0], model.n_latent), x)
             total += model.elbo(x, mask, latent_noise=latent, fill_noise=fill)
         return total / self.n_validation_samples
@@ -139,7 +140,7 @@ class HideAndScore:
 
     def bound(
         self,
-        model: VSAE,
+        model: LatentModel,
         x: torch.Tensor,
         mask: torch.Tensor,
         visible: torch.Tensor,
@@ -147,7 +148,7 @@ class HideAndScore:
         draws: Draws,
     ) -> torch.Tensor:
         """Importance-weighted bound of each row with a weight per attribute, shape (N,)."""
-        proposal = model.encode(x, visible, _fill_noise(model, x, draws))
+        proposal = model.encode(x, visible, fill_noise(model, x, draws))
         noise = draws.normal((self.n_samples, *proposal.mean.shape), x)
         mask_logits, output = model.decode(proposal.sample(noise), proposal.hidden)  # [K, N, ...]
         return elbo(
@@ -163,12 +164,12 @@ class HideAndScore:
             noise=noise,
         )
 
-    def loss(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws) -> torch.Tensor:
+    def loss(self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws) -> torch.Tensor:
         visible = self.hide(mask, draws)
         weight = mask - (1 - self.visible_weight) * visible
         return -self.bound(model, x, mask, visible, weight, draws).mean() / model.layout.n_attributes
 
-    def score(self, model: VSAE, x: torch.Tensor, mask: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def score(self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, draws: Draws) -> torch.Tensor:
         total = x.new_zeros(x.shape[0])
         for _ in range(self.n_validation_patterns):
             visible = self.hide(mask, draws)

@@ -29,11 +29,12 @@ def impute(
 
     Parameters
     ----------
-    X : table, shape (N, columns)
-        NumPy array (numeric or of objects), pandas, polars or Arrow table, torch tensor, or nested sequence. NaN, None
-        and NA are always missing. Never modified.
-    mask : array or frame of bool or 0/1, shape (N, columns), optional
-        1 = observed, 0 = missing.
+    X : table, shape (N, columns), or dict of attributes
+        NumPy array (numeric or of objects), pandas, polars or Arrow table, torch tensor, or nested sequence; or a dict
+        of arrays with N rows each, of which those with two or more dimensions (images, feature vectors) are one
+        attribute, observed whole or not at all. NaN, None and NA are always missing. Never modified.
+    mask : array or frame of bool or 0/1, shape (N, columns), or dict of arrays, shape (N,), optional
+        1 = observed, 0 = missing; one entry per attribute of a dict.
     schema : dict of column name or position to kind, optional
         Overrides the detected kinds: ``"numerical"``, ``"integer"``, ``"boolean"``, ``"categorical"``;
         :func:`describe_schema` shows what is detected.

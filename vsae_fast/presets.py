@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.noise import Sampler
 from vsae_fast.objective import HideAndScore, Objective, TwoPhase
@@ -51,7 +54,7 @@ class Preset:
 
 
 def build_preset(name: str, layout: AttributeLayout, n_rows: int, n_observed: int) -> Preset:
-    """Preset for a table of ``n_rows`` rows with ``n_observed`` observed cells.
+    """Preset for a table of ``n_rows`` rows with ``n_observed`` observed numbers and levels.
 
     Raises
     ------
@@ -61,8 +64,31 @@ def build_preset(name: str, layout: AttributeLayout, n_rows: int, n_observed: in
     if name == "paper":
         return paper(layout)
     if name == "auto":
-        return auto(n_rows, n_observed)
+        return auto(layout, n_rows, n_observed)
     raise ValueError(f"unknown preset {name!r}; use one of {', '.join(map(repr, PRESETS))}")
+
+
+BLOCK_WIDTH = 64  # numbers from which a block is more than a few columns, and asks for networks of its own
+IMAGE_WIDTH = 512  # numbers from which a block counts as an image; the paper's have 784, its feature vectors 300
+
+
+def widest_block(layout: AttributeLayout) -> int:
+    """Numbers of the widest block; 0 where every numerical attribute is narrower than ``BLOCK_WIDTH``."""
+    widths = [width for kind, width in zip(layout.kinds, layout.widths, strict=True) if kind == "numerical"]
+    return max((width for width in widths if width >= BLOCK_WIDTH), default=0)
+
+
+def n_observed_values(layout: AttributeLayout, mask: npt.NDArray[np.float32]) -> int:
+    """Observed numbers and levels of a table: each number of an observed block counts.
+
+    Parameters
+    ----------
+    layout : AttributeLayout
+    mask : numpy.ndarray of float32, shape (N, M)
+        1 = observed.
+    """
+    sizes = [w if kind == "numerical" else 1 for kind, w in zip(layout.kinds, layout.widths, strict=True)]
+    return int(mask.sum(axis=0, dtype=np.float64) @ np.asarray(sizes))
 
 
 def paper(layout: AttributeLayout) -> Preset:
@@ -70,8 +96,23 @@ def paper(layout: AttributeLayout) -> Preset:
 
     Adam at 1e-3 for 1000 epochs, or 1e-2 for 2000 where every attribute is categorical; 100 epochs of phase 1; 100
     samples of ``x_u``; 1000 importance samples. The appendix does not give the batch size (64 here), the collective
-    encoder's widths (three layers of 64) or the Gaussian scale (learned, one per attribute).
+    encoder's widths (three layers of 64, or of 128 with blocks) or the Gaussian scale (learned, one per attribute).
+
+    With blocks of 64 columns or more, such as images: encoders and data decoder of three layers of 128, 256 latents per
+    attribute, Adam at 1e-4 for images and 1e-3 for feature vectors. Batch normalisation stays in the encoders, where the
+    appendix prints none for images.
     """
+    widest = widest_block(layout)
+    if widest:
+        network = NetworkConfig(
+            latent_per_attribute=256,
+            numerical_hidden=(128,) * 3,
+            categorical_hidden=(128,) * 3,
+            collective_hidden=(128,) * 3,
+            data_hidden=(128,) * 3,
+        )
+        plan = TrainingPlan(epochs=1000, learning_rate=1e-4 if widest >= IMAGE_WIDTH else 1e-3, validation_fraction=0.1)
+        return Preset(network, TwoPhase(), plan, n_samples=1000, visible_weight=1.0, sampler="iid", n_models=1)
     categorical = all(kind == "categorical" for kind in layout.kinds)
     plan = TrainingPlan(
         epochs=2000 if categorical else 1000,
@@ -96,12 +137,37 @@ MANY_CELLS = 50_000  # from here on seeds agree: on mushroom one network is as g
 TOLERANCE = 0.05
 
 
+AUTO_COLUMNS = NetworkConfig(
+    numerical_hidden=(16,),
+    categorical_hidden=(16,),
+    collective_hidden=(128, 128),
+    mask_hidden=(16,),
+    data_hidden=(128,),
+    linear_tail=False,
+    skip=True,
+    fill="zero",
+    min_scale=0.05,
+)
+AUTO_BLOCKS = NetworkConfig(
+    latent_per_attribute=32,
+    numerical_hidden=(128,),
+    categorical_hidden=(16,),
+    collective_hidden=(256, 256),
+    mask_hidden=(16,),
+    data_hidden=(256,),
+    linear_tail=False,
+    skip=True,
+    fill="zero",
+    min_scale=0.05,
+)
+
+
 def patience(epochs: int) -> int:
     """Epochs without a better validation score after which auto stops."""
     return max(math.ceil(PATIENCE * epochs), 1)
 
 
-def auto(n_rows: int, n_observed: int) -> Preset:
+def auto(layout: AttributeLayout, n_rows: int, n_observed: int) -> Preset:
     """Hide-and-score with the skip path; epochs follow the rows, weight decays the observed cells."""
     batch_size = 32 if n_rows < 1000 else 64 if n_rows < 3000 else 128
     steps_per_epoch = math.ceil(n_rows / batch_size)
@@ -112,17 +178,7 @@ def auto(n_rows: int, n_observed: int) -> Preset:
     around = DECAY_FACTORS if weight_decay > low else (1.0,)
     weight_decays = tuple(factor * weight_decay for factor in around if factor * weight_decay >= low)
     return Preset(
-        network=NetworkConfig(
-            numerical_hidden=(16,),
-            categorical_hidden=(16,),
-            collective_hidden=(128, 128),
-            mask_hidden=(16,),
-            data_hidden=(128,),
-            linear_tail=False,
-            skip=True,
-            fill="zero",
-            min_scale=0.05,
-        ),
+        network=AUTO_BLOCKS if widest_block(layout) else AUTO_COLUMNS,
         objective=objective,
         plan=TrainingPlan(
             epochs=epochs,

@@ -14,6 +14,7 @@ import torch
 
 from vsae_fast.calibration import SpreadMoments, spread_moments
 from vsae_fast.hidden_cells import imputation_error
+from vsae_fast.models.latent_model import LatentModel
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.native_training import NativeTrainer, supports
 from vsae_fast.objective import HideAndScore, Objective, TwoPhase, evaluation_mode
@@ -154,11 +155,11 @@ def split(n_rows: int, fraction: float, generator: torch.Generator) -> tuple[tor
 
 
 class TorchTrainer:
-    """The reference: the objective through autograd, in torch's own ops, torch's fused Adam. Any device and dtype.
+    """The reference: the objective through autograd, by default in torch's own ops, torch's fused Adam. Any device.
 
     Parameters
     ----------
-    model : VSAE
+    model : LatentModel
     objective : Objective
     x : torch.Tensor, shape (N, D)
     mask : torch.Tensor, shape (N, M)
@@ -166,11 +167,13 @@ class TorchTrainer:
     draws : Draws
     weight_decay : float
     clip_norm : float or None
+    backend : {"reference", "auto"}
+        Of the ops.
     """
 
     def __init__(
         self,
-        model: VSAE,
+        model: LatentModel,
         objective: Objective,
         x: torch.Tensor,
         mask: torch.Tensor,
@@ -178,16 +181,17 @@ class TorchTrainer:
         draws: Draws,
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
+        backend: str = "reference",
     ) -> None:
         self._model, self._objective, self._x, self._mask, self._draws = model, objective, x, mask, draws
-        self._clip_norm = clip_norm
+        self._clip_norm, self._backend = clip_norm, backend
         # Without weight decay it is Adam.
         self._optimizer = torch.optim.AdamW(model.parameters(), weight_decay=weight_decay, fused=True)
 
     def step(self, rows: torch.Tensor, epoch: int, learning_rate: float) -> float:
         """Update on the rows and return the loss before the update."""
         self._model.train()
-        with prefer("reference"):
+        with prefer(self._backend):
             loss = self._objective.loss(self._model, self._x[rows], self._mask[rows], epoch, self._draws)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -202,7 +206,7 @@ class TorchTrainer:
     def score(self, x: torch.Tensor, mask: torch.Tensor, seed: int) -> float:
         """Mean validation score of rows, with the same noise every time."""
         draws: Draws = StreamDraws(seed)
-        with evaluation_mode(self._model), prefer("reference"):
+        with evaluation_mode(self._model), prefer(self._backend):
             parts = [
                 self._objective.score(self._model, x[i : i + VALIDATION_CHUNK], mask[i : i + VALIDATION_CHUNK], draws)
                 for i in range(0, len(x), VALIDATION_CHUNK)
@@ -214,7 +218,7 @@ class TorchTrainer:
 
 
 def make_trainer(
-    model: VSAE,
+    model: LatentModel,
     x: torch.Tensor,
     mask: torch.Tensor,
     objective: Objective,
@@ -235,6 +239,7 @@ def make_trainer(
     if backend == "cpu" and not native:
         raise ValueError("backend='cpu' trains float32 models on the CPU; use backend='reference'")
     if native and backend != "reference":
+        assert isinstance(model, VSAE)
         assert isinstance(objective, (TwoPhase, HideAndScore))
         max_rows = max(plan.batch_size + 1, VALIDATION_CHUNK)
         return NativeTrainer(
@@ -249,13 +254,21 @@ def make_trainer(
             n_threads=n_threads,
         )
     draws = StreamDraws(seed) if x.device.type == "cpu" else TorchDraws(generator)
+    # A VSAE that gets here is to be trained by the reference; other models have no trainer of their own in C++.
     return TorchTrainer(
-        model, objective, x, mask, draws=draws, weight_decay=plan.weight_decay, clip_norm=plan.clip_norm
+        model,
+        objective,
+        x,
+        mask,
+        draws=draws,
+        weight_decay=plan.weight_decay,
+        clip_norm=plan.clip_norm,
+        backend="reference" if isinstance(model, VSAE) else backend,
     )
 
 
 def train(
-    model: VSAE,
+    model: LatentModel,
     x: torch.Tensor,
     mask: torch.Tensor,
     objective: Objective,
@@ -273,7 +286,7 @@ def train(
 
     Parameters
     ----------
-    model : VSAE
+    model : LatentModel
     x : torch.Tensor, shape (N, D)
         Encoded rows.
     mask : torch.Tensor, shape (N, M)
@@ -374,7 +387,7 @@ def train(
 
 
 def calibrate(
-    model: VSAE,
+    model: LatentModel,
     x: torch.Tensor,
     mask: torch.Tensor,
     objective: Objective,
@@ -385,7 +398,7 @@ def calibrate(
 
     Parameters
     ----------
-    model : VSAE
+    model : LatentModel
         In evaluation mode.
     x, mask, objective, plan
         Of the training.

@@ -9,9 +9,10 @@ import pandas as pd
 
 import vsae_fast
 from bench.accuracy.chained import ChainedTrees
-from bench.accuracy.deep import Gain, Miwae
 from bench.accuracy.forest_mice import ForestMice
 from bench.accuracy.linear import MeanAndMode, bayesian_ridge, nearest_neighbours
+from bench.baselines.gain import Gain
+from bench.baselines.miwae import Miwae
 
 
 class Method(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -55,13 +56,53 @@ class Decoder(nn.Module):
         return tuple(folded)
 
 
-class Decoders(nn.Module):
-    """Mask decoder first; its probabilities are an extra input of the data decoder."""
+class LearnedScale(nn.Module):
+    """One learned standard deviation for each attribute, shared by its columns and never below ``min_scale``."""
 
-    def __init__(self, layout: AttributeLayout, config: NetworkConfig) -> None:
+    def __init__(self, layout: AttributeLayout, min_scale: float) -> None:
         super().__init__()
         self.layout = layout
-        self.min_scale = config.min_scale
+        self.min_scale = min_scale
+        self.register_buffer("column_attribute", layout.column_attribute(torch.device("cpu")), persistent=False)
+        self.raw_scale = nn.Parameter(torch.zeros(layout.n_attributes))
+
+    def log_scale(self) -> torch.Tensor:
+        """Log standard deviation of each numerical column, shape (D,)."""
+        raw = torch.log(self.raw_scale.exp() + self.min_scale)
+        return raw[self.get_buffer("column_attribute")]
+
+
+class DecodersWithContext(LearnedScale):
+    """What decoders with a row's context in the data decoder's first layer have in common."""
+
+    data: Decoder
+    context: nn.Linear | None
+    mask_constant: float  # to be added to every log p(m | z) so that it is 0 where there is no mask decoder
+
+    @torch.no_grad()
+    def folded_context(self) -> torch.Tensor | None:
+        """What maps the context vector to its share in the folded data decoder's first layer, float64."""
+        if self.context is None:
+            return None
+        return norm_factor(self.data.norm).unsqueeze(1) * self.context.weight.double()
+
+    @torch.no_grad()
+    def fold_context(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        """What the context vector (N, H) adds to the folded data decoder's first layer, (N, hidden[0])."""
+        weight = self.folded_context()
+        return None if weight is None else functional.linear(hidden, weight.to(hidden.dtype))
+
+    def _context(self, hidden: torch.Tensor | None) -> torch.Tensor | None:
+        return self.context(hidden) if self.context is not None and hidden is not None else None
+
+
+class Decoders(DecodersWithContext):
+    """Mask decoder first; its probabilities are an extra input of the data decoder."""
+
+    mask_constant = 0.0
+
+    def __init__(self, layout: AttributeLayout, config: NetworkConfig) -> None:
+        super().__init__(layout, config.min_scale)
         self.negative_slope = config.negative_slope
         n_latent = layout.n_attributes * config.latent_per_attribute
         self.mask = Decoder(n_latent, config.mask_hidden, layout.n_attributes, config.negative_slope)
@@ -75,19 +116,11 @@ class Decoders(nn.Module):
         self.context = (
             nn.Linear(config.collective_hidden[-1], config.data_hidden[0], bias=False) if config.skip else None
         )
-        self.register_buffer("column_attribute", layout.column_attribute(torch.device("cpu")), persistent=False)
-        self.raw_scale = nn.Parameter(torch.zeros(layout.n_attributes))  # shared by the columns of an attribute
-
-    def log_scale(self) -> torch.Tensor:
-        """Log standard deviation of each numerical column, shape (D,), never below log(min_scale)."""
-        raw = torch.log(self.raw_scale.exp() + self.min_scale)
-        return raw[self.get_buffer("column_attribute")]
 
     def forward(self, z: torch.Tensor, hidden: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Map z (..., L) and the collective hidden vector (N, H) to mask logits (..., M) and outputs (..., D)."""
         mask_logits = self.mask(z)
-        context = self.context(hidden) if self.context is not None and hidden is not None else None
-        return mask_logits, self.data(torch.cat([z, mask_logits.sigmoid()], -1), context)
+        return mask_logits, self.data(torch.cat([z, mask_logits.sigmoid()], -1), self._context(hidden))
 
     def fold(self) -> FoldedDecoders:
         """Both decoders in evaluation mode as dense layers, float64."""
@@ -101,15 +134,45 @@ class Decoders(nn.Module):
             self.negative_slope,
         )
 
-    @torch.no_grad()
-    def folded_context(self) -> torch.Tensor | None:
-        """What maps the collective hidden vector to its share in the folded data decoder's first layer, float64."""
-        if self.context is None:
-            return None
-        return norm_factor(self.data.norm).unsqueeze(1) * self.context.weight.double()
 
-    @torch.no_grad()
-    def fold_context(self, hidden: torch.Tensor) -> torch.Tensor | None:
-        """What the collective hidden vector (N, H) adds to the folded data decoder's first layer, (N, hidden[0])."""
-        weight = self.folded_context()
-        return None if weight is None else functional.linear(hidden, weight.to(hidden.dtype))
+class MaskFreeDecoders(DecodersWithContext):
+    """The data decoder alone, for models that do not model the mask.
+
+    The sampling ops take a mask decoder all the same: one whose logits are 0 multiplies every weight by the same
+    ``2**-M``, which ``mask_constant`` takes back out of bounds and evidence.
+
+    Parameters
+    ----------
+    layout : AttributeLayout
+    config : NetworkConfig
+    n_context : int
+        Width of a context vector of the row; 0 for none.
+    """
+
+    def __init__(self, layout: AttributeLayout, config: NetworkConfig, n_context: int = 0) -> None:
+        super().__init__(layout, config.min_scale)
+        self.negative_slope = config.negative_slope
+        self.mask_constant = layout.n_attributes * math.log(2.0)
+        n_latent = layout.n_attributes * config.latent_per_attribute
+        self.data = Decoder(n_latent, config.data_hidden, layout.n_columns, config.negative_slope, config.linear_tail)
+        self.context = nn.Linear(n_context, config.data_hidden[0], bias=False) if n_context else None
+
+    def forward(self, z: torch.Tensor, hidden: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map z (..., L) and the context vector (N, n_context) to logits of 0 (..., M) and outputs (..., D)."""
+        output = self.data(z, self._context(hidden))
+        return output.new_zeros(*z.shape[:-1], self.layout.n_attributes), output
+
+    def fold(self) -> FoldedDecoders:
+        """Both decoders in evaluation mode as dense layers, float64; the mask's weigh nothing anywhere."""
+        first, *hidden, output = self.data.fold()
+        n_attributes, n_latent = self.layout.n_attributes, first.weight.shape[1]
+        first = DenseLayer(functional.pad(first.weight, (0, n_attributes)), first.bias, first.activation)
+        zeros = first.weight.new_zeros
+        return FoldedDecoders(
+            (DenseLayer(zeros(n_attributes, n_latent), zeros(n_attributes), activation=False),),
+            (first, *hidden),
+            output,
+            self.log_scale().detach().double(),
+            self.layout,
+            self.negative_slope,
+        )

@@ -105,13 +105,22 @@ class AttributiveEncoders(nn.Module):
 
 
 class CollectiveEncoder(nn.Module):
-    """One network over everything observed and the mask; decides the blocks of unobserved attributes."""
+    """One network over everything observed and the mask; decides the blocks of unobserved attributes.
 
-    def __init__(self, layout: AttributeLayout, config: NetworkConfig) -> None:
+    Parameters
+    ----------
+    layout : AttributeLayout
+    config : NetworkConfig
+    sees_mask : bool
+        Whether the mask is an input; without it the network cannot tell a hole's fill from a value.
+    """
+
+    def __init__(self, layout: AttributeLayout, config: NetworkConfig, *, sees_mask: bool = True) -> None:
         super().__init__()
         self.layout = layout
         self.fill = config.fill
-        sizes = (layout.n_columns + layout.n_attributes, *config.collective_hidden)
+        self.n_inputs = layout.n_columns + (layout.n_attributes if sees_mask else 0)
+        sizes = (self.n_inputs, *config.collective_hidden)
         body: list[nn.Module] = []
         for n_in, n_out in pairwise(sizes):
             body += [nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.LeakyReLU(config.negative_slope)]
@@ -123,7 +132,8 @@ class CollectiveEncoder(nn.Module):
         self, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return mean and log-variance (N, L) and the last hidden vector (N, H); ``noise`` (N or 1, D) fills holes."""
-        hidden = self.body(fill_unobserved(x, mask, noise if self.fill == "noise" else None, self.layout))
+        filled = fill_unobserved(x, mask, noise if self.fill == "noise" else None, self.layout)
+        hidden = self.body(filled[:, : self.n_inputs])
         mean, log_variance = self.head(hidden).chunk(2, dim=-1)
         return mean, clamp_log_variance(log_variance), hidden
 

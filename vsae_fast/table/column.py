@@ -26,8 +26,8 @@ class Column:
     name : hashable
     storage : {"float", "integer", "boolean", "category", "object"}
         How the container holds it; decides what a filled cell looks like.
-    values : numpy.ndarray, shape (N,)
-        float64 for numbers and booleans, objects otherwise; arbitrary where missing.
+    values : numpy.ndarray, shape (N,), or (N, width) of a block
+        float64 for numbers and booleans, objects otherwise; blocks keep their dtype. Arbitrary where missing.
     missing : numpy.ndarray of bool, shape (N,)
     bounds : tuple of int, optional
         Range of an integer type.
@@ -35,6 +35,8 @@ class Column:
         Levels that a categorical type lists, whether they occur or not.
     whole : bool
         Whether Python objects that were read as numbers are all integers.
+    block : tuple of int
+        Shape of each row of a block of numbers; empty for a column.
     """
 
     name: Hashable
@@ -44,6 +46,7 @@ class Column:
     bounds: tuple[int, int] | None = None
     declared: tuple[Any, ...] = ()
     whole: bool = False
+    block: tuple[int, ...] = ()
 
 
 def is_missing(value: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -53,7 +53,7 @@ class Table(Protocol):
 
 
 def read_table(X: Any) -> Table:
-    """Wrap a NumPy array, torch tensor, pandas, polars or Arrow table, or nested sequence.
+    """Wrap a NumPy array, torch tensor, pandas, polars or Arrow table, nested sequence, or dict of attributes.
 
     Raises
     ------
@@ -68,7 +68,11 @@ def read_table(X: Any) -> Table:
         raise TypeError(f"X is a {type(X).__name__}, which has no cells yet; pass X.collect()")
     torch = sys.modules.get("torch")
     table: Table
-    if torch is not None and isinstance(X, torch.Tensor):
+    if isinstance(X, Mapping):
+        from vsae_fast.table.blocks import AttributesTable  # which reads its attributes with this function
+
+        table = AttributesTable(X)
+    elif torch is not None and isinstance(X, torch.Tensor):
         table = TensorTable(X)
     elif nw.dependencies.is_into_dataframe(X):
         table = FrameTable(X)

@@ -31,13 +31,20 @@ def decode(schema: Schema, columns: list[Column], missing: BoolArray, expected: 
     -------
     list of numpy.ndarray
         One array per column of the table, a value for each of its missing cells in the order of rows: float64, int64,
-        uint64, bool or objects.
+        uint64, bool or objects; of shape (cells, *shape) for blocks.
     """
     fills = []
     start = 0
     for j, description in enumerate(schema.columns):
         where = missing[:, j]
         values: npt.NDArray[Any]
+        if description.kind == "block":
+            block = None
+            if description.role == "modelled":
+                block = expected[where, start : start + description.width]
+                start += description.width
+            fills.append(_block(columns[j], description, int(where.sum()), block))
+            continue
         if description.role != "modelled":
             values = np.empty(int(where.sum()), dtype=object if isinstance(description.fill, (str, bytes)) else None)
             values[:] = description.fill
@@ -55,6 +62,20 @@ def decode(schema: Schema, columns: list[Column], missing: BoolArray, expected: 
             values = levels[block.argmax(axis=1)]
         fills.append(_as_stored(columns[j], description, values))
     return fills
+
+
+def _block(column: Column, description: ColumnSchema, n_rows: int, expected: Float32Array | None) -> npt.NDArray[Any]:
+    """Blocks of numbers, shape (n_rows, *shape), from standardised values; the mean where it is not modelled."""
+    centre = np.asarray(description.centre)
+    if expected is None:
+        values = np.tile(centre, (n_rows, 1))
+    else:
+        values = expected.astype(np.float64) * description.std + centre
+        if description.low is not None or description.high is not None:
+            values = np.clip(values, description.low, description.high)
+    if column.storage == "integer":
+        values = _rounded(values, _whole_range(description, column.bounds or INT64))
+    return values.reshape(n_rows, *description.shape)
 
 
 def _as_stored(column: Column, description: ColumnSchema, values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -13,6 +13,8 @@ def drop_columns(result: Any, positions: list[int]) -> Any:
     """Table of the same type without the columns at ``positions``."""
     if not positions:
         return result
+    if isinstance(result, dict):
+        return {name: values for j, (name, values) in enumerate(result.items()) if j not in positions}
     torch = sys.modules.get("torch")
     n_columns = result.shape[1]
     kept = [j for j in range(n_columns) if j not in positions]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +38,7 @@ def encode(
     for j in schema.modelled:
         column, description, known = columns[j], schema.columns[j], observed[:, j]
         if description.attribute_kind == "numerical":
-            values = _numbers(column, description, known)
-            blocks.append(np.where(known, (values - description.mean) / description.std, 0.0)[:, None])
+            blocks.append(_standardised(column, description, known))
         else:
             codes = _codes(column, description, known)
             n_unseen = int((known & (codes < 0)).sum())
@@ -67,6 +66,22 @@ def check_levels(schema: Schema, columns: list[Column], observed: BoolArray) -> 
                 f"column {column.name!r} holds levels that were not there at fit: {shown}; "
                 "use handle_unknown='missing' or fit on them"
             )
+
+
+def _standardised(column: Column, description: ColumnSchema, known: BoolArray) -> npt.NDArray[np.floating[Any]]:
+    """Numbers with mean 0 and standard deviation 1, shape (N, width); zeros where unobserved."""
+    if column.block != description.shape:
+        raise ValueError(
+            f"attribute {column.name!r} had rows of shape {description.shape} at fit and now has {column.block}; "
+            "pass it as it was"
+        )
+    if not column.block:
+        values = _numbers(column, description, known)
+        return np.where(known, (values - description.mean) / description.std, 0.0)[:, None]
+    block = np.zeros(column.values.shape, dtype=np.float32)
+    centre = np.asarray(description.centre, dtype=np.float32)
+    block[known] = (column.values[known].astype(np.float32) - centre) / np.float32(description.std)
+    return block
 
 
 def _numbers(column: Column, description: ColumnSchema, known: BoolArray) -> FloatArray:

@@ -13,9 +13,11 @@ from vsae_fast.table.column import BoolArray
 
 
 def append_indicator(result: Any, names: list[Hashable], missing: BoolArray) -> Any:
-    """Append one column per name: booleans in frames, ones and zeros of the result's dtype in arrays and tensors."""
+    """Append one column per name: booleans in frames and dicts, ones and zeros in arrays and tensors of their dtype."""
     if not names:
         return result
+    if isinstance(result, dict):
+        return result | {name: missing[:, j] for j, name in enumerate(names)}
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(result, torch.Tensor):
         return torch.cat([result, torch.from_numpy(missing).to(result)], dim=1)

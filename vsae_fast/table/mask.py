@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -57,9 +58,28 @@ def infinite_columns(columns: list[Column], observed: BoolArray) -> list[str]:
     ]
 
 
+def _stack(table: Table, mask: Mapping[Any, Any]) -> npt.NDArray[Any]:
+    """Masks of attributes by name as one array, shape (N, columns)."""
+    odd = [name for name in mask if name not in table.names]
+    lacking = [name for name in table.names if name not in mask]
+    if odd or lacking:
+        what = f"has {odd[:5]}, which X does not have" if odd else f"lacks {lacking[:5]}"
+        raise ValueError(f"mask {what}; pass one entry per attribute of X: {table.names[:10]}")
+    for name in table.names:
+        shape = np.shape(mask[name])
+        if shape != (table.shape[0],):
+            raise ValueError(
+                f"mask of attribute {name!r} has shape {shape}; pass one entry per row, shape ({table.shape[0]},): a "
+                "block is observed whole or not at all"
+            )
+    return np.stack([np.asarray(mask[name]) for name in table.names], axis=1)
+
+
 def read_mask(table: Table, mask: Any) -> BoolArray:
     """Mask as booleans, shape (N, columns), checked against the table but not against its missing values."""
     torch = sys.modules.get("torch")
+    if isinstance(mask, Mapping):
+        mask = _stack(table, mask)
     if torch is not None and isinstance(mask, torch.Tensor):
         mask = mask.detach().cpu().numpy()
     elif nw.dependencies.is_into_dataframe(mask):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from vsae_fast.caller_warning import warn_caller
 from vsae_fast.ops.layout import AttributeLayout, Kind
 from vsae_fast.table.column import BoolArray, Column, FloatArray, level_key
 
-ColumnKind = Literal["numerical", "integer", "boolean", "categorical"]
+ColumnKind = Literal["numerical", "integer", "boolean", "categorical", "block"]
 Role = Literal["modelled", "empty", "constant", "identifier", "many levels"]
 
 KINDS: tuple[ColumnKind, ...] = get_args(ColumnKind)
 MAX_LEVELS = 10_000
+BLOCK_COLUMNS = 64  # of a block that are copied at once
 IDENTIFIER_ROWS = 50  # fewer distinct values than this say little about being an identifier
 MISSING_LEVEL = "missing_value"  # fills a text column that has no observed cell, as in SimpleImputer
 
@@ -28,20 +31,24 @@ class ColumnSchema:
     Attributes
     ----------
     name : hashable
-    kind : {"numerical", "integer", "boolean", "categorical"}
-        Integers are modelled as numbers and rounded, booleans as two levels.
+    kind : {"numerical", "integer", "boolean", "categorical", "block"}
+        Integers are modelled as numbers and rounded, booleans as two levels; a block of numbers is one attribute.
     role : {"modelled", "empty", "constant", "identifier", "many levels"}
         Every role but the first keeps the column out of the model; its holes get ``fill``.
     levels : tuple
         Observed levels of categorical and boolean columns.
     mean, std : float
-        Of the observed cells of numerical and integer columns.
+        Of the observed cells of numerical and integer columns, of all numbers of a block.
     low, high : float or None
-        Smallest and largest observed value of those columns; imputed values stay between them.
+        Smallest and largest observed value of those; imputed values stay between them.
     fill : object
         Constant for columns that are not modelled.
     detected : bool
         False where the caller's schema decided the kind.
+    shape : tuple of int
+        Of each row of a block.
+    centre : tuple of float
+        Mean of each number of a block. What is left is divided by one ``std``, so that errors keep their proportions.
     """
 
     name: Hashable
@@ -54,10 +61,14 @@ class ColumnSchema:
     high: float | None = None
     fill: Any = None
     detected: bool = True
+    shape: tuple[int, ...] = ()
+    centre: tuple[float, ...] = ()
 
     @property
     def width(self) -> int:
         """Columns that it takes in the encoded table."""
+        if self.kind == "block":
+            return math.prod(self.shape)
         return len(self.levels) if self.kind in ("categorical", "boolean") else 1
 
     @property
@@ -85,8 +96,13 @@ class Schema:
     def __str__(self) -> str:
         rows = [("column", "kind", "details")]
         for column in self.columns:
-            if column.role != "modelled":
+            if column.role != "modelled" and column.kind == "block":
+                details = f"not modelled ({column.role}), filled with its mean"
+            elif column.role != "modelled":
                 details = f"not modelled ({column.role}), filled with {column.fill!r}"
+            elif column.kind == "block":
+                shape = " x ".join(map(str, column.shape))
+                details = f"{shape} numbers, mean {column.mean:.4g}, standard deviation {column.std:.4g}"
             elif column.levels:
                 shown = ", ".join(map(str, column.levels[:6])) + (", ..." if len(column.levels) > 6 else "")
                 details = f"{len(column.levels)} levels: {shown}"
@@ -161,6 +177,15 @@ def _detect(column: Column, observed: BoolArray, override: ColumnKind | None) ->
     known = column.values[observed]
     kind = override or detect_kind(column, known)
     common: dict[str, Any] = {"name": column.name, "kind": kind, "detected": override is None}
+    if column.block and kind != "block":
+        raise ValueError(
+            f"schema makes attribute {column.name!r} {kind}, but each of its rows has shape {column.block}; pass one "
+            "value per row"
+        )
+    if kind == "block":
+        if not column.block:
+            raise ValueError(f"schema makes column {column.name!r} a block, but it has one value per row")
+        return _describe_block(known, column.block, common)
     if len(known) == 0:
         return ColumnSchema(role="empty", fill=_empty_fill(column, kind), **common)
     if kind in ("numerical", "integer"):
@@ -190,8 +215,35 @@ def _detect(column: Column, observed: BoolArray, override: ColumnKind | None) ->
     return ColumnSchema(role=role, levels=levels if role == "modelled" else (), fill=mode, **common)
 
 
+def _describe_block(known: npt.NDArray[Any], shape: tuple[int, ...], common: dict[str, Any]) -> ColumnSchema:
+    """Schema of a block whose observed rows are ``known``, shape (n, width)."""
+    width = known.shape[1]
+    if len(known) == 0:
+        return ColumnSchema(role="empty", shape=shape, centre=(0.0,) * width, fill=0.0, **common)
+    size = max(abs(float(known.max())), abs(float(known.min()))) or 1.0  # no square of a large double may overflow
+    parts = [known[:, j : j + BLOCK_COLUMNS] / size for j in range(0, width, BLOCK_COLUMNS)]
+    centre = size * np.concatenate([part.mean(axis=0, dtype=np.float64) for part in parts])
+    std = size * math.sqrt(np.concatenate([part.var(axis=0, dtype=np.float64) for part in parts]).mean())
+    low, high = float(known.min()), float(known.max())
+    constant = bool((known == known[0]).all())
+    if constant:
+        centre, std = known[0].astype(np.float64), 1.0
+    return ColumnSchema(
+        role="constant" if constant else "modelled",
+        mean=float(centre.mean()),
+        std=std,
+        low=low,
+        high=high,
+        shape=shape,
+        centre=tuple(centre.tolist()),
+        **common,
+    )
+
+
 def detect_kind(column: Column, known: Any) -> ColumnKind:
     """Kind of a column from how it is stored and what its observed cells hold."""
+    if column.block:
+        return "block"
     if column.storage == "boolean":
         return "boolean"
     if known.dtype == object:
@@ -207,9 +259,9 @@ def detect_kind(column: Column, known: Any) -> ColumnKind:
     return "numerical"
 
 
-def mean_and_std(values: FloatArray) -> tuple[float, float]:
-    """Mean and population standard deviation without overflow for values near the largest double."""
-    size = float(np.abs(values).max())
+def mean_and_std(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """Mean and population standard deviation of all values, without overflow for values near the largest double."""
+    size = max(abs(float(values.max())), abs(float(values.min())))
     if size == 0:
         return 0.0, 0.0
     scaled = values / size

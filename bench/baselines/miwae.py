@@ -1,4 +1,4 @@
-"""Deep opponents: GAIN (Yoon et al. 2018) and MIWAE (Mattei and Frellsen 2019), in plain PyTorch."""
+"""MIWAE (Mattei and Frellsen 2019) with Student's t, as its authors set it up for tables."""
 
 from __future__ import annotations
 
@@ -10,74 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 from bench.accuracy.encoding import Encoding
+from bench.baselines.matrix import as_tensors, random_rows
 
 N_STEPS = 2000
-
-
-def _tensor(encoding: Encoding, table: pd.DataFrame) -> tuple[torch.Tensor, torch.Tensor]:
-    """Matrix with zeros in the holes, and its mask (1 = observed), both (N, D)."""
-    x = torch.from_numpy(encoding.encode(table)).float()
-    return x.nan_to_num(0.0), (~x.isnan()).float()
-
-
-def _batches(n_rows: int, size: int, generator: torch.Generator) -> torch.Tensor:
-    return torch.randint(n_rows, (min(size, n_rows),), generator=generator)
-
-
-class Gain:
-    """Generator and discriminator as in the original code.
-
-    Two hidden layers as wide as the table, hint 0.9, alpha 100, batches of 128, numbers scaled to [0, 1].
-    """
-
-    hint, alpha, batch_size = 0.9, 100.0, 128
-
-    def fit_transform(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Train on an incomplete table and complete it."""
-        self.encoding = Encoding(table, "unit")
-        x, m = _tensor(self.encoding, table)
-        width = x.shape[1]
-        random = torch.Generator().manual_seed(0)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            self.generator, discriminator = (
-                nn.Sequential(
-                    nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
-                    nn.Linear(width, width), nn.Sigmoid(),
-                )
-                for _ in range(2)
-            )  # fmt: skip
-        generate = torch.optim.Adam(self.generator.parameters())
-        discriminate = torch.optim.Adam(discriminator.parameters())
-        for _ in range(N_STEPS):
-            rows = _batches(len(x), self.batch_size, random)
-            known, mask = x[rows], m[rows]
-            noisy = self._noisy(known, mask, random)
-            hint = mask * (torch.rand(mask.shape, generator=random) < self.hint) + 0.0
-            guess = self.generator(torch.cat([noisy, mask], 1))
-            filled = torch.where(mask > 0, known, guess)
-            odds = discriminator(torch.cat([filled.detach(), hint], 1))
-            discriminate.zero_grad()
-            functional.binary_cross_entropy(odds, mask).backward()
-            discriminate.step()
-            odds = discriminator(torch.cat([filled, hint], 1))
-            adversarial = -((1 - mask) * torch.log(odds + 1e-8)).mean()
-            error = (mask * (known - guess) ** 2).sum() / mask.sum()
-            generate.zero_grad()
-            (adversarial + self.alpha * error).backward()
-            generate.step()
-        return self.transform(table)
-
-    @torch.no_grad()
-    def transform(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Complete rows."""
-        x, m = _tensor(self.encoding, table)
-        guess = self.generator(torch.cat([self._noisy(x, m, torch.Generator().manual_seed(1)), m], 1))
-        return self.encoding.fill(table, guess.double().numpy())
-
-    @staticmethod
-    def _noisy(x: torch.Tensor, mask: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        return mask * x + (1 - mask) * 0.01 * torch.rand(x.shape, generator=random)
 
 
 class Miwae:
@@ -96,7 +31,7 @@ class Miwae:
         widths = [where.stop - where.start for where in self.encoding.columns]
         self.number = torch.tensor(number).repeat_interleave(torch.tensor(widths))
         self.attribute = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths))
-        x, m = _tensor(self.encoding, table)
+        x, m = as_tensors(self.encoding, table)
         width, hidden = x.shape[1], self.n_hidden
 
         def body(n_in: int, n_out: int) -> nn.Sequential:
@@ -110,7 +45,7 @@ class Miwae:
         optimizer = torch.optim.Adam([*self.encoder.parameters(), *self.decoder.parameters()], 1e-3)
         random = torch.Generator().manual_seed(0)
         for _ in range(N_STEPS):
-            rows = _batches(len(x), self.batch_size, random)
+            rows = random_rows(len(x), self.batch_size, random)
             log_weight, _ = self._weigh(x[rows], m[rows], self.n_training_samples, random)
             loss = -(torch.logsumexp(log_weight, 0) - math.log(self.n_training_samples)).mean()
             optimizer.zero_grad()
@@ -121,7 +56,7 @@ class Miwae:
     @torch.no_grad()
     def transform(self, table: pd.DataFrame) -> pd.DataFrame:
         """Complete rows."""
-        x, m = _tensor(self.encoding, table)
+        x, m = as_tensors(self.encoding, table)
         random, parts = torch.Generator().manual_seed(1), []
         for begin in range(0, len(x), self.batch_size):
             rows = slice(begin, begin + self.batch_size)

@@ -1,0 +1,1 @@
+"""Deep imputers of others, in plain PyTorch, as opponents."""

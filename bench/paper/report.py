@@ -1,0 +1,193 @@
+"""From result lines to tables: the printed value, ours, and the difference."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.markdown import machine, table
+from bench.paper.cells import FLOOR, methods_of
+from bench.paper.printed import TABLES, Column
+
+LINES = "paper.jsonl"
+NORMALIZATIONS = ("std", "range", "rms")
+
+Line = dict[str, Any]
+
+
+class Ours(NamedTuple):
+    """What was measured for one method and column.
+
+    Attributes
+    ----------
+    mean, spread : float
+        Over the seeds; the spread is nan for a single one.
+    seeds : int
+    scale : str
+        ``"full"``, ``"N epochs"`` or ``"quick"``.
+    """
+
+    mean: float
+    spread: float
+    seeds: int
+    scale: str
+
+
+def read(path: Path) -> list[Line]:
+    """Result lines; none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def metric_name(column: Column, normalization: str) -> str:
+    """Name of a column's metric among a run's scores."""
+    return f"NRMSE {normalization}" if column.metric == "NRMSE" else column.metric
+
+
+def ours(lines: list[Line], column: Column, method: str, normalization: str, scale: str | None) -> Ours | None:
+    """Mean and spread over the seeds, at the given scale or else at the largest that was run."""
+    key = (column.data, column.mechanism, column.missing, method)
+    found = [
+        line
+        for line in lines
+        if (line["data"], line["mechanism"], line["missing"], line["method"]) == key
+        and metric_name(column, normalization) in line["scores"]
+        and (line["scale"] == scale if scale is not None else line["scale"] != "quick")
+    ]
+    if not found:
+        return None
+    best = max((line["scale"] for line in found), key=_length)
+    chosen = {
+        line["seed"]: line["scores"][metric_name(column, normalization)] for line in found if line["scale"] == best
+    }
+    values = list(chosen.values())
+    spread = statistics.stdev(values) if len(values) > 1 else math.nan
+    return Ours(statistics.fmean(values), spread, len(values), best)
+
+
+def _length(scale: str) -> float:
+    return math.inf if scale == "full" else float(scale.partition(" ")[0]) if scale != "quick" else 0.0
+
+
+def nearest_normalization(lines: list[Line]) -> tuple[str, dict[str, float]]:
+    """The normalisation of NRMSE whose figures for the VSAE are nearest to the printed ones, and how far each one is.
+
+    The distance is the mean absolute logarithm of ours over printed.
+    """
+    distances: dict[str, float] = {}
+    for normalization in NORMALIZATIONS:
+        logs = []
+        for name in ("table5", "table6"):
+            for column, printed in zip(TABLES[name].columns, TABLES[name].rows["VSAE"], strict=True):
+                found = ours(lines, column, "VSAE", normalization, None) if column.metric == "NRMSE" else None
+                if found is not None:
+                    logs.append(abs(math.log(found.mean / printed.mean)))
+        if logs:
+            distances[normalization] = statistics.fmean(logs)
+    return min(distances, key=distances.__getitem__, default="rms"), distances
+
+
+def rows(name: str, lines: list[Line], scale: str | None = None) -> list[dict[str, Any]]:
+    """Every figure of a table as plain values: printed, ours, difference."""
+    normalization, _ = nearest_normalization(lines)
+    result = []
+    for method in methods_of(name):
+        printed = TABLES[name].rows.get(method)
+        for i, column in enumerate(TABLES[name].columns):
+            found = ours(lines, column, method, normalization, scale)
+            result.append(
+                {
+                    "method": method,
+                    "column": column.title,
+                    "metric": metric_name(column, normalization),
+                    "printed": printed[i]._asdict() if printed is not None else None,
+                    "ours": found._asdict() if found is not None else None,
+                    "difference": found.mean - printed[i].mean if found and printed else None,
+                }
+            )
+    return result
+
+
+def markdown(name: str, lines: list[Line], scale: str | None = None) -> str:
+    """One table as Markdown."""
+    cells: dict[str, list[str]] = {}
+    scales = set()
+    for row in rows(name, lines, scale):
+        printed, found = row["printed"], row["ours"]
+        text = [
+            "" if printed is None else f"{printed['mean']:.4f} ± {printed['spread']:.4f}",
+            "not run" if found is None else _figure(found),
+            "" if row["difference"] is None else f"{row['difference']:+.4f}",
+        ]
+        if found is not None and row["method"] != FLOOR:
+            scales.add(found["scale"])
+        cells.setdefault(row["method"], []).extend(text)
+    header = ["method"]
+    for column in TABLES[name].columns:
+        header += [f"{column.title}: printed", "ours", "difference"]
+    parts = [f"### {name.replace('table', 'Table ')}: {TABLES[name].title}"]
+    parts.append(table(header, ([method, *own] for method, own in cells.items())))
+    notes = _notes(name, lines, scale)
+    return "\n\n".join([*parts, *notes])
+
+
+def _figure(found: dict[str, Any]) -> str:
+    spread = "" if math.isnan(found["spread"]) else f" ± {found['spread']:.4f}"
+    few = "" if found["seeds"] == 3 else f" ({found['seeds']} seed{'s' if found['seeds'] > 1 else ''})"
+    marked = "" if found["scale"] == "full" else f" [{found['scale']}]"
+    return f"{found['mean']:.4f}{spread}{few}{marked}"
+
+
+def _notes(name: str, lines: list[Line], scale: str | None) -> list[str]:
+    sets_ = {column.data for column in TABLES[name].columns}
+    own = [line for line in lines if line["data"] in sets_ and (line["scale"] == scale if scale else True)]
+    notes = sorted({f"Data: {line['note']}." for line in own if line["note"]})
+    if own:
+        notes.append(machine(own[-1]["environment"]))
+    return notes
+
+
+ORDERINGS = [
+    ("VSAE", "VAE", ("table5", "table6", "table7")),
+    ("VSAE", "CVAE", ("table5", "table6", "table7")),
+    ("VSAE", FLOOR, ("table5", "table6", "table7", "table8", "table10", "table11")),
+    ("HI-VAE", FLOOR, ("table5", "table6", "table7", "table8", "table10", "table11")),
+]
+
+
+def orderings(lines: list[Line]) -> str:
+    """Who is ahead of whom, column by column, as a table."""
+    normalization, _ = nearest_normalization(lines)
+    found_rows = []
+    for better, worse, names in ORDERINGS:
+        for name in names:
+            for column in TABLES[name].columns:
+                a, b = (ours(lines, column, method, normalization, None) for method in (better, worse))
+                if a is None or b is None or (a.scale != b.scale and worse != FLOOR):
+                    continue
+                verdict = "holds" if a.mean <= b.mean else "**the other way**"
+                found_rows.append(
+                    (f"{better} at least as good as {worse}", f"{name.replace('table', 'Table ')}, {column.title}",
+                     f"{a.mean:.4f}", f"{b.mean:.4f}", verdict, "" if a.scale == "full" else a.scale)
+                )  # fmt: skip
+    return table(("expected", "where", "first", "second", "", "scale"), found_rows)
+
+
+def write(name: str, results: Path, folder: Path, scale: str | None) -> str:
+    """Write one table as Markdown and JSON, and return the Markdown."""
+    lines = read(results / LINES)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = markdown(name, lines, scale)
+    (folder / f"{name}.md").write_text(text + "\n")
+    (folder / f"{name}.json").write_text(json.dumps(rows(name, lines, scale), indent=1) + "\n")
+    return text
+
+
+def sections(path: Path, names: Iterable[str] = tuple(TABLES)) -> str:
+    """All tables, then the orderings, for docs/paper.md."""
+    lines = read(path)
+    parts = [markdown(name, lines) for name in names]
+    return "\n\n".join([*parts, "### Orderings", orderings(lines)])
