@@ -99,8 +99,8 @@ def paper(layout: AttributeLayout) -> Preset:
     encoder's widths (three layers of 64, or of 128 with blocks) or the Gaussian scale (learned, one per attribute).
 
     With blocks of 64 columns or more, such as images: encoders and data decoder of three layers of 128, 256 latents per
-    attribute, Adam at 1e-4 for images and 1e-3 for feature vectors. Batch normalisation stays in the encoders, where the
-    appendix prints none for images.
+    attribute, Adam at 1e-4 for images and 1e-3 for feature vectors. Batch normalisation stays in the encoders, where
+    the appendix prints none for images.
     """
     widest = widest_block(layout)
     if widest:

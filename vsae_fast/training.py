@@ -237,7 +237,7 @@ def make_trainer(
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     native = supports(model, objective)
     if backend == "cpu" and not native:
-        raise ValueError("backend='cpu' trains float32 models on the CPU; use backend='reference'")
+        raise ValueError("backend='cpu' trains a VSAE in float32 on the CPU; use backend='reference'")
     if native and backend != "reference":
         assert isinstance(model, VSAE)
         assert isinstance(objective, (TwoPhase, HideAndScore))

@@ -11,6 +11,7 @@ from vsae_fast.table.column import BoolArray, Column, FloatArray
 from vsae_fast.table.schema import ColumnSchema, Schema
 
 Float32Array = npt.NDArray[np.float32]
+BLOCK_ROWS = 4096  # of a block that are in double precision at once
 HandleUnknown = Literal["missing", "error"]
 
 
@@ -79,8 +80,11 @@ def _standardised(column: Column, description: ColumnSchema, known: BoolArray) -
         values = _numbers(column, description, known)
         return np.where(known, (values - description.mean) / description.std, 0.0)[:, None]
     block = np.zeros(column.values.shape, dtype=np.float32)
-    centre = np.asarray(description.centre, dtype=np.float32)
-    block[known] = (column.values[known].astype(np.float32) - centre) / np.float32(description.std)
+    centre = np.asarray(description.centre)
+    rows = np.flatnonzero(known)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        some = rows[start : start + BLOCK_ROWS]
+        block[some] = (column.values[some] - centre) / description.std
     return block
 
 
