@@ -6,6 +6,8 @@ import torch
 
 import vsae_fast
 from vsae_fast import VSAEImputer, metrics
+from vsae_fast.models import CVAE, HIVAE, MIWAE, MVAE, VAE, VSAE, Autoencoder
+from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.table.containers import read_table
 
 FAST = {"epochs": 2, "random_state": 0, "n_models": 1}
@@ -259,3 +261,38 @@ def test_blocks_are_read_by_rows(attributes):
     table = read_table(attributes)
     part = table.rows(10, 20)
     np.testing.assert_array_equal(part.columns()[0].values, attributes["image"][10:20].reshape(10, -1))
+
+
+# ---- the torch module -----------------------------------------------------------------------------------------------
+
+
+def test_models_take_attributes_by_name():
+    layout = AttributeLayout(("numerical", "categorical"), (4, 3))
+    attributes = {"image": torch.randn(6, 2, 2), "label": torch.eye(3)[[0, 1, 2, 0, 1, 2]]}
+    joined = torch.cat([attributes["image"].flatten(1), attributes["label"]], 1)
+    mask = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(3, 1)
+    for kind in (VSAE, Autoencoder, VAE, CVAE, MVAE, HIVAE, MIWAE):
+        torch.manual_seed(0)
+        model = kind(layout).eval()
+        noise = torch.randn(6, model.n_latent)
+        for a, b in (
+            (model.encode(attributes, mask).mean, model.encode(joined, mask).mean),
+            (model.elbo(attributes, mask, latent_noise=noise), model.elbo(joined, mask, latent_noise=noise)),
+            (model.impute(attributes, mask, noise).imputed, model.impute(joined, mask, noise).imputed),
+        ):
+            assert torch.equal(a, b), kind
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"image": torch.zeros(5, 4)}, "x has 1 attributes, but the model has 2"),
+        ({"image": torch.zeros(5, 4), "label": torch.zeros(4, 3)}, "not paired: 'image' has 5, 'label' has 4 rows"),
+        ({"image": torch.zeros(0, 4), "label": torch.zeros(0, 3)}, "not paired: 'image' has 0"),
+        ({"image": torch.zeros(5, 2, 3), "label": torch.zeros(5, 3)}, r"rows of shape \(2, 3\), but the model has 4"),
+    ],
+)
+def test_models_refuse_attributes_that_do_not_fit(attributes, message):
+    model = VSAE(AttributeLayout(("numerical", "categorical"), (4, 3)))
+    with pytest.raises(ValueError, match=message):
+        model.encode(attributes, torch.ones(5, 2))

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vsae_fast import datasets as datasets
     from vsae_fast import metrics as metrics
     from vsae_fast import missingness as missingness
     from vsae_fast import plot as plot
@@ -32,7 +33,7 @@ _HOMES = {
     "impute_parquet": "vsae_fast.stream",
     "pool": "vsae_fast.pooling",
 }
-_MODULES = ("metrics", "missingness", "plot")
+_MODULES = ("datasets", "metrics", "missingness", "plot")
 
 __all__ = [
     "impute",
@@ -41,6 +42,7 @@ __all__ = [
     "pool",
     "VSAEImputer",
     "VSAE",
+    "datasets",
     "metrics",
     "missingness",
     "plot",

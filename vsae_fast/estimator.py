@@ -24,7 +24,7 @@ from vsae_fast.monitor import CallbackSupportMixin, with_callbacks
 from vsae_fast.multiple import MultipleImputation, check_n_imputations
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.parameters import check_parameters
-from vsae_fast.presets import Preset, build_preset, n_observed_values, patience
+from vsae_fast.presets import Preset, build_preset, patience
 from vsae_fast.table.bounds import with_bounds
 from vsae_fast.table.column import BoolArray, FloatArray
 from vsae_fast.table.containers import Table, read_table
@@ -465,7 +465,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         return self.n_jobs if self.n_jobs > 0 else (os.cpu_count() or 1)
 
     def _preset(self, layout: AttributeLayout, mask: Float32Array) -> Preset:
-        preset = build_preset(self.preset, layout, mask.shape[0], n_observed_values(layout, mask))
+        preset = build_preset(self.preset, layout, mask.shape[0], int(mask.sum()))
         plan = preset.plan
         if self.epochs is not None:
             plan = replace(plan, epochs=self.epochs)

@@ -6,9 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
-import numpy.typing as npt
-
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.noise import Sampler
 from vsae_fast.objective import HideAndScore, Objective, TwoPhase
@@ -54,7 +51,7 @@ class Preset:
 
 
 def build_preset(name: str, layout: AttributeLayout, n_rows: int, n_observed: int) -> Preset:
-    """Preset for a table of ``n_rows`` rows with ``n_observed`` observed numbers and levels.
+    """Preset for a table of ``n_rows`` rows with ``n_observed`` observed cells.
 
     Raises
     ------
@@ -76,19 +73,6 @@ def widest_block(layout: AttributeLayout) -> int:
     """Numbers of the widest block; 0 where every numerical attribute is narrower than ``BLOCK_WIDTH``."""
     widths = [width for kind, width in zip(layout.kinds, layout.widths, strict=True) if kind == "numerical"]
     return max((width for width in widths if width >= BLOCK_WIDTH), default=0)
-
-
-def n_observed_values(layout: AttributeLayout, mask: npt.NDArray[np.float32]) -> int:
-    """Observed numbers and levels of a table: each number of an observed block counts.
-
-    Parameters
-    ----------
-    layout : AttributeLayout
-    mask : numpy.ndarray of float32, shape (N, M)
-        1 = observed.
-    """
-    sizes = [w if kind == "numerical" else 1 for kind, w in zip(layout.kinds, layout.widths, strict=True)]
-    return int(mask.sum(axis=0, dtype=np.float64) @ np.asarray(sizes))
 
 
 def paper(layout: AttributeLayout) -> Preset:
@@ -148,13 +132,14 @@ AUTO_COLUMNS = NetworkConfig(
     fill="zero",
     min_scale=0.05,
 )
+# Chosen on 4,000 pairs of MNIST digits: more latents, wider or deeper networks gain nothing there.
 AUTO_BLOCKS = NetworkConfig(
-    latent_per_attribute=32,
+    latent_per_attribute=8,
     numerical_hidden=(128,),
     categorical_hidden=(16,),
     collective_hidden=(256, 256),
     mask_hidden=(16,),
-    data_hidden=(256,),
+    data_hidden=(128,),
     linear_tail=False,
     skip=True,
     fill="zero",

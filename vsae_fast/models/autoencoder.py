@@ -9,7 +9,7 @@ import torch
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.decoders import MaskFreeDecoders
 from vsae_fast.models.encoders import CollectiveEncoder
-from vsae_fast.models.latent_model import LatentModel, Proposal
+from vsae_fast.models.latent_model import LatentModel, Proposal, Rows
 from vsae_fast.ops.elbo import data_log_likelihood
 from vsae_fast.ops.importance_impute import Imputation, expected_value
 from vsae_fast.ops.layout import AttributeLayout
@@ -32,14 +32,14 @@ class Autoencoder(LatentModel):
         self.encoder = CollectiveEncoder(layout, self.config, sees_mask=False)
         self.decoders = MaskFreeDecoders(layout, self.config)
 
-    def encode(self, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
+    def encode(self, x: Rows, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
         """Code of each row: a proposal without width (log-variance minus infinity)."""
-        mean, _, hidden = self.encoder(x, mask, noise)
+        mean, _, hidden = self.encoder(self.layout.join(x), mask, noise)
         return Proposal(mean, torch.full_like(mean, -torch.inf), hidden)
 
     def elbo(
         self,
-        x: torch.Tensor,
+        x: Rows,
         mask: torch.Tensor,
         *,
         latent_noise: torch.Tensor,
@@ -53,6 +53,7 @@ class Autoencoder(LatentModel):
         Other parameters are those of :meth:`LatentModel.elbo`.
         """
         del latent_noise
+        x = self.layout.join(x)
         _, output = self.decode(self.encode(x, mask, fill_noise).mean)
         goal = x if target is None else target
         likelihood = data_log_likelihood(output, self.decoders.log_scale(), goal, self.layout, target_variance)
@@ -62,7 +63,7 @@ class Autoencoder(LatentModel):
     @torch.no_grad()
     def impute(
         self,
-        x: torch.Tensor,
+        x: Rows,
         mask: torch.Tensor,
         latent_noise: torch.Tensor,
         *,
@@ -72,6 +73,7 @@ class Autoencoder(LatentModel):
         """Decode the code once; there is nothing to sample, so that noise and options of other models are unused."""
         del latent_noise, options
         self._require_evaluation("impute")
+        x = self.layout.join(x)
         _, output = self.decode(self.encode(x, mask, fill_noise).mean)
         observed = self.layout.expand(mask) > 0
         imputed = torch.where(observed, x, expected_value(output, self.layout))

@@ -11,7 +11,7 @@ import torch
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.decoders import Decoder
 from vsae_fast.models.encoders import AttributiveEncoders, CollectiveEncoder
-from vsae_fast.models.latent_model import LatentModel, Proposal
+from vsae_fast.models.latent_model import LatentModel, Proposal, Rows
 from vsae_fast.models.likelihoods import (
     LIKELIHOODS,
     Likelihood,
@@ -80,8 +80,9 @@ class HIVAE(LatentModel):
             self.n_latent, c.data_hidden, sum(self.n_parameters), c.negative_slope, linear_tail=c.linear_tail
         )
 
-    def encode(self, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
+    def encode(self, x: Rows, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
         """Propose latents; ``noise`` is unused. See :meth:`LatentModel.encode`."""
+        x = self.layout.join(x)
         if self.factorised:
             mean, log_variance = self.encoder(x, mask)  # each [N, M, L]
             return Proposal(*product_of_experts(mean, log_variance, mask), mask)
@@ -95,7 +96,7 @@ class HIVAE(LatentModel):
 
     def elbo(
         self,
-        x: torch.Tensor,
+        x: Rows,
         mask: torch.Tensor,
         *,
         latent_noise: torch.Tensor,
@@ -107,6 +108,7 @@ class HIVAE(LatentModel):
         """Evidence lower bound of each row in nats; no targets but the rows. See :meth:`LatentModel.elbo`."""
         if target is not None or target_variance is not None:
             raise ValueError("HIVAE scores the rows themselves; leave target and target_variance out")
+        x = self.layout.join(x)
         proposal = self.encode(x, mask, fill_noise)
         _, parameters = self.decode(proposal.sample(latent_noise))
         weight = mask if attribute_weight is None else attribute_weight
@@ -116,7 +118,7 @@ class HIVAE(LatentModel):
     @torch.no_grad()
     def impute(
         self,
-        x: torch.Tensor,
+        x: Rows,
         mask: torch.Tensor,
         latent_noise: torch.Tensor,
         *,
@@ -131,6 +133,7 @@ class HIVAE(LatentModel):
         """
         del options
         self._require_evaluation("impute")
+        x = self.layout.join(x)
         if n_draws:
             raise ValueError("HIVAE.impute gives expected values only; use n_draws=0")
         widest = max(sum(self.n_parameters), *self.config.data_hidden)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -13,6 +14,8 @@ from vsae_fast.ops.elbo import elbo
 from vsae_fast.ops.folded_decoders import FoldedDecoders
 from vsae_fast.ops.importance_impute import Imputation, importance_impute
 from vsae_fast.ops.layout import AttributeLayout
+
+Rows = torch.Tensor | Mapping[Any, torch.Tensor]  # joined, or by attribute; see AttributeLayout.join
 
 
 class Proposal(NamedTuple):
@@ -64,12 +67,13 @@ class LatentModel(nn.Module):
         """``L``, over all attributes."""
         return self.layout.n_attributes * self.config.latent_per_attribute
 
-    def encode(self, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
+    def encode(self, x: Rows, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
         """Propose latents.
 
         Parameters
         ----------
-        x : torch.Tensor, shape (N, D)
+        x : torch.Tensor, shape (N, D), or mapping of attribute to torch.Tensor
+            Encoded rows, joined or one tensor per attribute (:meth:`AttributeLayout.join`).
         mask : torch.Tensor, shape (N, M)
             1 = observed.
         noise : torch.Tensor, shape (N, D) or (D,), optional
@@ -89,7 +93,7 @@ class LatentModel(nn.Module):
 
     def elbo(
         self,
-        x: torch.Tensor,
+        x: Rows,
         mask: torch.Tensor,
         *,
         latent_noise: torch.Tensor,
@@ -120,6 +124,7 @@ class LatentModel(nn.Module):
         -------
         torch.Tensor, shape (N,)
         """
+        x = self.layout.join(x)
         proposal = self.encode(x, mask, fill_noise)
         mask_logits, output = self.decode(proposal.sample(latent_noise), proposal.hidden)
         bound = elbo(
@@ -145,7 +150,7 @@ class LatentModel(nn.Module):
     @torch.no_grad()
     def impute(
         self,
-        x: torch.Tensor,
+        x: Rows,
         mask: torch.Tensor,
         latent_noise: torch.Tensor,
         *,
@@ -164,6 +169,7 @@ class LatentModel(nn.Module):
         :meth:`encode`.
         """
         self._require_evaluation("impute")
+        x = self.layout.join(x)
         proposal = self.encode(x, mask, fill_noise)
         result = importance_impute(
             proposal.mean,
@@ -185,7 +191,7 @@ class LatentModel(nn.Module):
 
     def log_evidence(
         self,
-        x: torch.Tensor,
+        x: Rows,
         mask: torch.Tensor,
         n_samples: int = 1000,
         *,
@@ -204,6 +210,7 @@ class LatentModel(nn.Module):
         generator : torch.Generator, optional
         backend : {"auto", "cpu", "reference"}
         """
+        x = self.layout.join(x)
         noise = torch.randn(n_samples, self.n_latent, generator=generator, dtype=x.dtype, device=x.device)
         fill = torch.randn(self.layout.n_columns, generator=generator, dtype=x.dtype, device=x.device)
         return self.impute(x, mask, noise, fill_noise=fill, backend=backend).log_evidence

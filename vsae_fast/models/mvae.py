@@ -9,7 +9,7 @@ import torch
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.decoders import MaskFreeDecoders
 from vsae_fast.models.encoders import AttributiveEncoders
-from vsae_fast.models.latent_model import LatentModel, Proposal
+from vsae_fast.models.latent_model import LatentModel, Proposal, Rows
 from vsae_fast.ops.layout import AttributeLayout
 
 
@@ -59,8 +59,8 @@ class MVAE(LatentModel):
         self.experts = AttributiveEncoders(layout, replace(self.config, latent_per_attribute=self.n_latent))
         self.decoders = MaskFreeDecoders(layout, self.config)
 
-    def encode(self, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
+    def encode(self, x: Rows, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
         """Propose latents from the observed attributes; ``noise`` is unused. See :meth:`LatentModel.encode`."""
         del noise
-        mean, log_variance = self.experts(x, mask)  # each [N, M, L]
+        mean, log_variance = self.experts(self.layout.join(x), mask)  # each [N, M, L]
         return Proposal(*product_of_experts(mean, log_variance, mask), mask)

@@ -9,7 +9,7 @@ import torch
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.decoders import MaskFreeDecoders
 from vsae_fast.models.encoders import CollectiveEncoder
-from vsae_fast.models.latent_model import LatentModel, Proposal
+from vsae_fast.models.latent_model import LatentModel, Proposal, Rows
 from vsae_fast.ops.layout import AttributeLayout
 
 
@@ -29,9 +29,9 @@ class VAE(LatentModel):
         self.encoder = CollectiveEncoder(layout, self.config, sees_mask=False)
         self.decoders = MaskFreeDecoders(layout, self.config)
 
-    def encode(self, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
+    def encode(self, x: Rows, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
         """Propose latents; see :meth:`LatentModel.encode`."""
-        return Proposal(*self.encoder(x, mask, noise))
+        return Proposal(*self.encoder(self.layout.join(x), mask, noise))
 
 
 class CVAE(LatentModel):
@@ -50,9 +50,9 @@ class CVAE(LatentModel):
         self.encoder = CollectiveEncoder(layout, self.config)
         self.decoders = MaskFreeDecoders(layout, self.config, n_context=layout.n_attributes)
 
-    def encode(self, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
+    def encode(self, x: Rows, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
         """Propose latents; the mask is the decoder's context. See :meth:`LatentModel.encode`."""
-        mean, log_variance, _ = self.encoder(x, mask, noise)
+        mean, log_variance, _ = self.encoder(self.layout.join(x), mask, noise)
         return Proposal(mean, log_variance, mask)
 
 

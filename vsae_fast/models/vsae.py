@@ -7,7 +7,7 @@ import torch
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.decoders import Decoders
 from vsae_fast.models.encoders import AttributiveEncoders, CollectiveEncoder, GroupedEncoder
-from vsae_fast.models.latent_model import LatentModel, Proposal
+from vsae_fast.models.latent_model import LatentModel, Proposal, Rows
 from vsae_fast.ops.draws import TorchDraws
 from vsae_fast.ops.folded_encoders import FoldedEncoders
 from vsae_fast.ops.layout import AttributeLayout
@@ -49,8 +49,9 @@ class VSAE(LatentModel):
         self.collective = CollectiveEncoder(layout, self.config)
         self.decoders = Decoders(layout, self.config)
 
-    def encode(self, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
+    def encode(self, x: Rows, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
         """Propose latents; see :meth:`LatentModel.encode`."""
+        x = self.layout.join(x)
         own_mean, own_log_variance = self.attributive(x, mask)  # [N, M, latent]
         mean, log_variance, hidden = self.collective(x, mask, noise)
         observed = (mask > 0).unsqueeze(-1)

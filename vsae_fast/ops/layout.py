@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -94,6 +95,47 @@ class AttributeLayout:
         if self.n_columns == self.n_attributes:
             return mask
         return mask[..., self.column_attribute(mask.device)]
+
+    def join(self, attributes: torch.Tensor | Mapping[Any, torch.Tensor]) -> torch.Tensor:
+        """Attributes side by side.
+
+        Parameters
+        ----------
+        attributes : mapping of name to torch.Tensor, or torch.Tensor of shape (N, D)
+            One tensor per attribute in the layout's order, of shape (N, ...), or (N,) where it is one column wide; a
+            tensor that is joined already is given back.
+
+        Returns
+        -------
+        torch.Tensor, shape (N, D)
+
+        Raises
+        ------
+        ValueError
+            Another number of attributes, other widths, no rows or different numbers of rows.
+
+        Examples
+        --------
+        >>> layout = AttributeLayout(("numerical", "categorical"), (4, 3))
+        >>> layout.join({"image": torch.zeros(5, 2, 2), "label": torch.eye(3)[[0, 1, 2, 0, 1]]}).shape
+        torch.Size([5, 7])
+        """
+        if isinstance(attributes, torch.Tensor):
+            return attributes
+        if len(attributes) != self.n_attributes:
+            raise ValueError(f"x has {len(attributes)} attributes, but the model has {self.n_attributes}")
+        lengths = {name: len(values) for name, values in attributes.items()}
+        if len(set(lengths.values())) > 1 or 0 in lengths.values():
+            shown = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+            raise ValueError(f"attributes are not paired: {shown} rows; pass one row per case in each")
+        parts = []
+        for (name, values), width in zip(attributes.items(), self.widths, strict=True):
+            flat = values.reshape(len(values), -1)
+            if flat.shape[1] != width:
+                shape = tuple(values.shape[1:])
+                raise ValueError(f"attribute {name!r} has rows of shape {shape}, but the model has {width} column(s)")
+            parts.append(flat)
+        return torch.cat(parts, dim=1)
 
     def groups(self, device: torch.device) -> tuple[AttributeGroup, ...]:
         """Attributes by kind and width, so that each group is one batched operation."""
