@@ -300,6 +300,18 @@ def test_a_folder_of_parquet_files(capsys):
     assert Path("big/1.parquet").read_bytes() == Path("other/1.parquet").read_bytes()
 
 
+def test_damaged_files_of_a_folder_are_left_out_and_named(capsys):
+    write_folder()
+    Path("data/0.parquet").write_bytes(b"no Parquet")
+    assert call("impute", "data", "done", "--max-train-rows", 100, *QUICK) == 1
+    assert "cannot be read as Parquet" in capsys.readouterr().err
+    assert call("impute", "data", "done", "--max-train-rows", 100, "--on-error", "skip", "--json", *QUICK) == 0
+    captured = capsys.readouterr()
+    assert "left out: " in captured.err
+    assert len(json.loads(captured.out)["skipped"]) == 1
+    assert [path.name for path in Path("done").iterdir()] == ["1.parquet"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -311,6 +323,7 @@ def test_a_folder_of_parquet_files(capsys):
         (["none*.parquet", "done"], 1, "there is no Parquet file at none*.parquet"),
         (["data", "done", "--ignore", "month"], 1, "ignore names 'month'"),
         (["data/0.parquet", "o.parquet", "--restart"], 2, "are for folders and patterns"),
+        (["data/0.parquet", "o.parquet", "--on-error", "skip"], 2, "are for folders and patterns"),
     ],
 )
 def test_bad_calls_with_folders(arguments, status, message, capsys):

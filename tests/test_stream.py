@@ -310,12 +310,73 @@ def test_files_that_differ(folder, model, tmp_path):
 
 
 def test_a_damaged_row_group_is_named(source, model, tmp_path):
-    content = bytearray(source.read_bytes())
-    start = pq.read_metadata(source).row_group(2).column(0).data_page_offset
-    content[start : start + 200] = bytes(200)
-    source.write_bytes(content)
+    damage(source, 2)
     with pytest.raises(ValueError, match=r"row group 2 of .*in\.parquet cannot be read"):
         impute_parquet(source, tmp_path / "out.parquet", model)
+
+
+def damage(path, group):
+    """Overwrite a part of one row group."""
+    content = bytearray(path.read_bytes())
+    start = pq.read_metadata(path).row_group(group).column(0).data_page_offset
+    content[start : start + 200] = bytes(200)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("trained", [True, False], ids=["model", "training"])
+def test_damaged_row_groups_are_left_out_when_asked(source, model, tmp_path, trained):
+    whole = pq.read_table(source)
+    damage(source, 2)
+    target = tmp_path / "out.parquet"
+    options = {} if trained else {"max_train_rows": 300, **QUICK}
+    report = impute_parquet(source, target, model if trained else None, on_error="skip", **options)
+    assert len(report.skipped) == 1
+    assert report.skipped[0].startswith(f"row group 2 of {source} cannot be read")
+    assert (report.rows, report.row_groups) == (850, 6)
+    result = pq.read_table(target)
+    assert result.num_rows == 850
+    if trained:
+        rest = pa.concat_tables([whole.slice(0, 300), whole.slice(450)])
+        assert result.equals(model.transform(rest).replace_schema_metadata(result.schema.metadata))
+        assert report.filled == {name: rest[name].null_count for name in ("a", "n", "k")}
+
+
+def test_a_run_with_damaged_parts_goes_on_and_ends_with_the_same_bytes(source, model, tmp_path):
+    damage(source, 2)
+    impute_parquet(source, tmp_path / "whole.parquet", model, on_error="skip")
+    target = tmp_path / "out.parquet"
+    with pytest.raises(CutOffError):
+        impute_parquet(source, target, model, on_error="skip", progress=cut_off_after(5))
+    with pytest.raises(ValueError, match="had another options"):
+        impute_parquet(source, target, model)
+    report = impute_parquet(source, target, model, on_error="skip")
+    assert len(report.skipped) == 1
+    assert target.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_damaged_files_are_left_out_when_asked(folder, model, tmp_path):
+    (folder / "year=2023" / "a.parquet").write_bytes(b"no Parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet cannot be read as Parquet"):
+        impute_parquet(folder, tmp_path / "out", model)
+    report = impute_parquet(folder, tmp_path / "out", model, on_error="skip")
+    assert files_below(tmp_path / "out") == ["year=2024/a.parquet", "year=2024/b.parquet"]
+    assert "year=2023" in report.skipped[0]
+    assert report.files == 2
+
+
+def test_nothing_readable_is_an_error_all_the_same(source, model, tmp_path):
+    for group in range(7):
+        damage(source, group)
+    with pytest.raises(ValueError, match=r"row group . of .* cannot be read"):
+        impute_parquet(source, tmp_path / "a.parquet", on_error="skip", **QUICK)
+    report = impute_parquet(source, tmp_path / "b.parquet", model, on_error="skip")
+    assert report.rows == 0
+    assert pq.read_table(tmp_path / "b.parquet").schema.names == ["a", "n", "k", "full"]
+    source.write_bytes(b"gone")
+    with pytest.raises(ValueError, match="cannot be read as Parquet"):
+        impute_parquet(source, tmp_path / "c.parquet", model, on_error="skip")
+    with pytest.raises(ValueError, match="unknown on_error 'ignore'; use 'raise' or 'skip'"):
+        impute_parquet(source, tmp_path / "c.parquet", model, on_error="ignore")
 
 
 def test_sample_is_even_and_in_order(folder):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,10 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet
+
+
+class UnreadableError(ValueError):
+    """A file or row group is damaged."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,14 @@ class ParquetFiles:
         Folder that was given; None for a file or a pattern.
     single : bool
         Whether one file was given by its name.
+    unreadable : tuple of str
+        What is wrong with each file that was left out.
     """
 
     paths: tuple[Path, ...]
     root: Path | None
     single: bool
+    unreadable: tuple[str, ...] = ()
 
     @cached_property
     def _metadata(self) -> list[Any]:
@@ -84,7 +91,7 @@ class ParquetFiles:
 
         Raises
         ------
-        ValueError
+        UnreadableError
             It is damaged; the message names file and row group.
         """
         import pyarrow as pa
@@ -95,7 +102,8 @@ class ParquetFiles:
             with pq.ParquetFile(path) as opened:
                 return opened.read_row_group(group)
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"row group {group} of {path} cannot be read: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0]
+            raise UnreadableError(f"row group {group} of {path} cannot be read: {reason}") from error
 
     def state(self) -> list[list[Any]]:
         """Name, size and time of change of each file."""
@@ -105,8 +113,14 @@ class ParquetFiles:
         ]
 
 
-def find_files(source: Path) -> ParquetFiles:
+def find_files(source: Path, *, skip_unreadable: bool = False) -> ParquetFiles:
     """Files that a path means: itself, all ``.parquet`` files below a folder, or those that a pattern matches.
+
+    Parameters
+    ----------
+    source : Path
+    skip_unreadable : bool
+        Leave files out that are no Parquet, or damaged, instead of raising.
 
     Raises
     ------
@@ -128,20 +142,36 @@ def find_files(source: Path) -> ParquetFiles:
     names = [path.name for path in files.paths]
     if files.root is None and len(set(names)) < len(names):
         raise ValueError(f"{source} matches files of one name in several folders; pass the folder above them")
+    files = _readable(files, skip_unreadable)
     _check_schemas(files)
     return files
 
 
-def _check_schemas(files: ParquetFiles) -> None:
+def _readable(files: ParquetFiles, skip: bool) -> ParquetFiles:
+    """Files without those that are damaged."""
     import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kept, unreadable = [], []
+    for path in files.paths:
+        try:
+            pq.read_schema(path)
+            kept.append(path)
+        except (pa.ArrowException, OSError) as error:
+            unreadable.append(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}")
+            if not skip:
+                raise UnreadableError(unreadable[0]) from error
+    if not kept:
+        raise UnreadableError(unreadable[0])
+    return replace(files, paths=tuple(kept), unreadable=tuple(unreadable))
+
+
+def _check_schemas(files: ParquetFiles) -> None:
     import pyarrow.parquet as pq
 
     first = None
     for path in files.paths:
-        try:
-            schema = pq.read_schema(path)
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+        schema = pq.read_schema(path)
         if first is None:
             first = schema
         for name in {*first.names, *schema.names}:
@@ -156,19 +186,36 @@ def _check_schemas(files: ParquetFiles) -> None:
         raise ValueError(f"{files.paths[0]} has no rows")
 
 
-def sample_rows(files: ParquetFiles, n_rows: int, rng: np.random.Generator) -> pa.Table:
-    """Rows drawn without replacement from all files, in their order; all of them where there are fewer."""
+def sample_rows(
+    files: ParquetFiles, n_rows: int, rng: np.random.Generator, *, skip_unreadable: bool = False
+) -> pa.Table:
+    """Rows drawn without replacement from all files, in their order; all of them where there are fewer.
+
+    Raises
+    ------
+    UnreadableError
+        A row group that rows were drawn from, or with ``skip_unreadable`` every one, is damaged.
+    """
     import pyarrow as pa
 
     total = sum(files.n_rows)
     chosen = np.arange(total) if total <= n_rows else _choose(total, n_rows, rng)
     parts, first = [], 0
+    damaged: UnreadableError | None = None
     for file in range(len(files.paths)):
         for group, size in enumerate(files.group_rows(file)):
             own = chosen[np.searchsorted(chosen, first) : np.searchsorted(chosen, first + size)] - first
-            if len(own):
-                parts.append(files.read(file, group).take(own))
             first += size
+            if not len(own):
+                continue
+            try:
+                parts.append(files.read(file, group).take(own))
+            except UnreadableError as error:
+                if not skip_unreadable:
+                    raise
+                damaged = error
+    if not parts and damaged is not None:
+        raise damaged
     return pa.concat_tables(parts)
 
 

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ import numpy as np
 
 from vsae_fast.estimator import VSAEImputer
 from vsae_fast.files import load, save
-from vsae_fast.parquet_source import ParquetFiles, find_files, sample_rows
+from vsae_fast.parquet_source import ParquetFiles, UnreadableError, find_files, sample_rows
 from vsae_fast.table.containers import read_table
 from vsae_fast.table.mask import observed_cells
 from vsae_fast.whole_file import whole_file
@@ -52,6 +52,9 @@ class StreamReport:
         Cells filled in each column that had holes.
     seconds : float
         Of this run.
+    skipped : list of str
+        What could not be read and is missing from the target, with ``on_error="skip"``: one message for each row group
+        or file.
     """
 
     files: int
@@ -60,6 +63,7 @@ class StreamReport:
     resumed: int
     filled: dict[str, int]
     seconds: float
+    skipped: list[str] = field(default_factory=list)
 
 
 def impute_parquet(
@@ -72,6 +76,7 @@ def impute_parquet(
     random_state: int = 0,
     overwrite: bool = False,
     restart: bool = False,
+    on_error: str = "raise",
     progress: Progress | None = None,
     **params: Any,
 ) -> StreamReport:
@@ -98,6 +103,9 @@ def impute_parquet(
         Whether existing target files may be replaced.
     restart : bool
         Throw away what an unfinished run left, instead of going on with it.
+    on_error : {"raise", "skip"}
+        What to do about files and row groups that cannot be read: stop at the first, or leave them out of the target
+        and name them in the report.
     progress : callable, optional
         Called with the number of row groups that are done and how many there are.
     **params
@@ -112,13 +120,16 @@ def impute_parquet(
     FileNotFoundError, FileExistsError
         Of source and target.
     ValueError
-        Files that differ in their columns, a target inside the source, or an unfinished run whose input, model or
-        options were others.
+        Files that cannot be read or differ in their columns, a target inside the source, or an unfinished run whose
+        input, model or options were others.
     BlockingIOError
         Another run is at work on the target.
     """
     begin = time.perf_counter()
-    files = find_files(Path(source))
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"unknown on_error {on_error!r}; use 'raise' or 'skip'")
+    skip = on_error == "skip"
+    files = find_files(Path(source), skip_unreadable=skip)
     _check_ignored(files, ignore)
     out = Path(target)
     targets = [out if files.single else out / relative for relative in files.relative]
@@ -131,18 +142,21 @@ def impute_parquet(
                 if path.name != LOCK:
                     path.unlink()
         try:
-            log = _Log(work, _fingerprint(files, _given(model, work), ignore, max_train_rows, random_state, params))
-            imputer = _model(work, files, model, ignore, max_train_rows, random_state, params)
+            options = {**params, "on_error": on_error} if skip else params
+            given = _given(model, work)
+            log = _Log(work, _fingerprint(files, given, ignore, max_train_rows, random_state, options))
+            imputer = _model(work, files, model, ignore, max_train_rows, random_state, params, skip)
         except BaseException:
             if not (work / MODEL).exists():  # nothing that a further run could go on with
                 shutil.rmtree(work)
             raise
         log.check_model(work / MODEL)
         resumed = len(log.parts)
-        rows, filled = _run(files, targets, imputer, ignore, work, log, progress)
+        rows = _run(files, targets, imputer, ignore, work, log, progress, skip)
     shutil.rmtree(work)
-    n_groups = sum(files.n_row_groups)
-    return StreamReport(len(targets), n_groups, rows, resumed, dict(filled), time.perf_counter() - begin)
+    n_groups = sum(files.n_row_groups) - len(log.skipped)
+    skipped = [*files.unreadable, *log.skipped.values()]
+    return StreamReport(len(targets), n_groups, rows, resumed, dict(log.filled()), time.perf_counter() - begin, skipped)
 
 
 # ---- one run --------------------------------------------------------------------------------------------------------
@@ -156,22 +170,32 @@ def _run(
     work: Path,
     log: _Log,
     progress: Progress | None,
-) -> tuple[int, Counter[str]]:
-    """Do what is not done yet: read ahead in one thread, write behind in another."""
-    todo = [(f, g) for f, n in enumerate(files.n_row_groups) for g in range(n) if _part(f, g) not in log.parts]
-    done, total = len(log.parts), sum(files.n_row_groups)
+    skip: bool,
+) -> int:
+    """Do what is not done yet: read ahead in one thread, write behind in another; return the target's rows."""
+    known = {*log.parts, *log.skipped}
+    todo = [(f, g) for f, n in enumerate(files.n_row_groups) for g in range(n) if _part(f, g) not in known]
+    done, total = len(known), sum(files.n_row_groups)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         ahead: Future[pa.Table] | None = reader.submit(files.read, *todo[0]) if todo else None
         behind: Future[None] | None = None
         try:
             for i, (file, group) in enumerate(todo):
                 assert ahead is not None
-                table = ahead.result()
+                current = ahead
                 ahead = reader.submit(files.read, *todo[i + 1]) if i + 1 < len(todo) else None
-                completed, filled = _complete(imputer, table, ignore)
                 if behind is not None:
                     behind.result()
-                behind = writer.submit(log.commit, _part(file, group), completed, files.compression(file), filled)
+                    behind = None
+                try:
+                    table = current.result()
+                except UnreadableError as error:
+                    if not skip:
+                        raise
+                    log.skip(_part(file, group), str(error))
+                else:
+                    completed, filled = _complete(imputer, table, ignore)
+                    behind = writer.submit(log.commit, _part(file, group), completed, files.compression(file), filled)
                 done += 1
                 if progress is not None:
                     progress(done, total)
@@ -182,10 +206,13 @@ def _run(
                 ahead.cancel()
     for file, path in enumerate(targets):
         if not log.finished(file) or not path.exists():
-            parts = [work / _part(file, group) for group in range(files.n_row_groups[file])]
-            _assemble(parts, path, files.compression(file))
+            names = [_part(file, group) for group in range(files.n_row_groups[file])]
+            parts = [work / name for name in names if name in log.parts]
+            _assemble(parts, path, files.schema, files.compression(file))
             log.finish(file)
-    return sum(files.n_rows), log.filled()
+    lost = sum(files.group_rows(f)[g] for f, n in enumerate(files.n_row_groups) for g in range(n)
+               if _part(f, g) in log.skipped)  # fmt: skip
+    return sum(files.n_rows) - lost
 
 
 def _complete(imputer: VSAEImputer, table: pa.Table, ignore: Sequence[str]) -> tuple[pa.Table, dict[str, int]]:
@@ -207,15 +234,14 @@ def with_ignored(whole: pa.Table, completed: pa.Table) -> pa.Table:
     return whole
 
 
-def _assemble(parts: Sequence[Path], path: Path, compression: dict[str, str]) -> None:
-    """Row groups, in their order, as one file that appears whole."""
+def _assemble(parts: Sequence[Path], path: Path, schema: pa.Schema, compression: dict[str, str]) -> None:
+    """Row groups, in their order, as one file that appears whole; ``schema`` is for a file that has none."""
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        whole_file(path) as temporary,
-        pq.ParquetWriter(temporary, pq.read_schema(parts[0]), compression=compression) as writer,
-    ):
+    if parts:
+        schema = pq.read_schema(parts[0])
+    with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression=compression) as writer:
         for part in parts:
             with pq.ParquetFile(part) as opened:  # read_table would take columns from folders called key=value
                 table = opened.read()
@@ -230,12 +256,13 @@ def _model(
     max_train_rows: int,
     random_state: int,
     params: dict[str, Any],
+    skip: bool,
 ) -> VSAEImputer:
     """The model of this run, kept in the work folder: a run that goes on does not train again."""
     kept = work / MODEL
     if not kept.exists():
         if model is None:
-            sample = sample_rows(files, max_train_rows, np.random.default_rng(random_state))
+            sample = sample_rows(files, max_train_rows, np.random.default_rng(random_state), skip_unreadable=skip)
             sample = sample.drop_columns(list(ignore)) if ignore else sample
             fitted = VSAEImputer(random_state=random_state, **params).fit(sample)
         else:
@@ -330,6 +357,7 @@ class _Log:
     def __init__(self, work: Path, fingerprint: dict[str, Any]) -> None:
         self._work, self._path = work, work / "done.jsonl"
         self.parts: dict[str, dict[str, int]] = {}
+        self.skipped: dict[str, str] = {}  # part to what was wrong with it
         self._finished: set[int] = set()
         lines = self._lines()
         if not lines:
@@ -344,6 +372,8 @@ class _Log:
         for line in lines[1:]:
             if "file" in line:
                 self._finished.add(line["file"])
+            elif "skipped" in line:
+                self.skipped[line["skipped"]] = line["reason"]
             elif "part" in line:
                 path = work / line["part"]
                 if path.exists() and _digest(path) == line["sha256"]:
@@ -386,6 +416,11 @@ class _Log:
             pq.write_table(table, temporary, compression=compression, row_group_size=max(table.num_rows, 1))
         self._append({"part": name, "sha256": _digest(path), "filled": filled})
         self.parts[name] = filled
+
+    def skip(self, name: str, reason: str) -> None:
+        """Say that a part cannot be done."""
+        self._append({"skipped": name, "reason": reason})
+        self.skipped[name] = reason
 
     def finish(self, file: int) -> None:
         """Say that a target file is in its place."""

@@ -47,6 +47,12 @@ if TYPE_CHECKING:
     help="Rows to train on where IN or OUT is a folder.  [default: 100,000]",
 )
 @click.option("--restart", is_flag=True, help="Of a folder: throw away what an unfinished run left.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    help="Of a folder: stop at a damaged file or row group, or leave it out and name it.",
+)
 @with_options(READING, TRAINING, RUNNING, [JSON])
 def impute(source: Path, target: Path, mask_path: Path | None, **options: Any) -> None:
     """Train on the table IN and write it to OUT with its holes filled.
@@ -62,8 +68,10 @@ def impute(source: Path, target: Path, mask_path: Path | None, **options: Any) -
 
     if options["model"] and (options["overrides"] or options["save_model"] or options["epochs"] is not None):
         raise click.UsageError("--model uses what was trained before; leave --schema, --epochs and --save-model out")
-    if options["max_train_rows"] or options["restart"]:
-        raise click.UsageError("--max-train-rows and --restart are for folders and patterns of Parquet files")
+    if options["max_train_rows"] or options["restart"] or options["on_error"] != "raise":
+        raise click.UsageError(
+            "--max-train-rows, --restart and --on-error are for folders and patterns of Parquet files"
+        )
     format_of(target)
     check_target(target, options["overwrite"])
     if options["save_model"]:

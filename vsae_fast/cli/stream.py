@@ -55,6 +55,7 @@ def stream(source: Path, target: Path, mask: Path | None, options: dict[str, Any
             random_state=options["seed"],
             overwrite=options["overwrite"],
             restart=options["restart"],
+            on_error=options["on_error"],
             progress=progress,
             preset=options["preset"],
             device=options["device"],
@@ -67,6 +68,7 @@ def stream(source: Path, target: Path, mask: Path | None, options: dict[str, Any
         "row_groups": done.row_groups,
         "resumed": done.resumed,
         "filled": done.filled,
+        "skipped": done.skipped,
         "seconds": round(done.seconds, 2),
     }
     again = f", {done.resumed} row groups from an earlier run" if done.resumed else ""
@@ -74,4 +76,6 @@ def stream(source: Path, target: Path, mask: Path | None, options: dict[str, Any
         f"filled {sum(done.filled.values()):,} cells in {len(done.filled)} columns of {done.rows:,} rows in "
         f"{done.files} files{again}, {summary['seconds']} s: {target}"
     )
+    for message in done.skipped:
+        click.echo(f"left out: {message}", err=True)
     report(summary, text, as_json=options["as_json"], quiet=options["quiet"])
