@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: help demo test test-lanes16 sanitize gpu-install test-gpu bench-gpu lint types format format-check bench arena tables docs clean
+.PHONY: help demo test test-lanes16 sanitize gpu-install test-gpu bench-gpu lint types format format-check bench arena paper tables docs clean
 
 help:
 	@echo "make demo          install, then impute a real table and show the errors"
 	@echo "make test          install, then run the tests"
 	@echo "make bench         measure kernels and training steps against eager PyTorch; writes bench/results/"
 	@echo "make arena         imputation errors beside other methods (hours; resumes; python -m bench.accuracy --quick)"
+	@echo "make paper         the paper's tables and figures (hours; resumes; python -m bench.paper all --quick)"
 	@echo "make tables        write docs/performance.md and docs/quality.md from bench/results/"
 	@echo "make docs          build the documentation site into docs/_build/html; warnings are errors"
 	@echo "make test-lanes16  run the kernel tests with the AVX-512 code path emulated on AVX2"
@@ -47,6 +48,7 @@ bench: $(VENV)/installed
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.front_door
 	$(BIN)/python -m bench.stream
+	$(BIN)/python -m bench.kills
 	$(BIN)/python -m bench.coverage
 
 # On a machine with a GPU whose Python has torch, cuda-core and the build tools; nothing is downloaded.
@@ -69,6 +71,9 @@ $(VENV)/arena: $(VENV)/installed
 
 arena: $(VENV)/arena
 	$(BIN)/python -m bench.accuracy
+
+paper: $(VENV)/arena
+	$(BIN)/python -m bench.paper all
 
 $(VENV)/documented: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,docs]"

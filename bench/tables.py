@@ -187,6 +187,24 @@ def stream_section(result: Result) -> str:
     )
 
 
+def kills_section(result: Result) -> str:
+    """What killed processes left."""
+    rows = [
+        (name, str(counts["kills"]), str(counts["survived"]), str(counts["ends"]))
+        for name, counts in result["victims"].items()
+    ]
+    kills, survived = (sum(counts[key] for counts in result["victims"].values()) for key in ("kills", "survived"))
+    return "\n\n".join(
+        [
+            "## Kills",
+            f"{survived} of {kills} kills survived (bar: all of 50). SIGKILL at random moments (`python -m bench.kills`): "
+            "no file is half-written, and runs that go on end with the bytes of one that was never killed.",
+            table(("killed", "kills", "survived", "came to an end"), rows),
+            machine(result["environment"]),
+        ]
+    )
+
+
 def front_door_section(result: Result) -> str:
     """What a user waits for."""
     rows = []
@@ -253,6 +271,8 @@ def performance() -> str:
         parts.append(front_door_section(load("front_door")))
     if (RESULTS / "stream.json").is_file():
         parts.append(stream_section(load("stream")))
+    if (RESULTS / "kills.json").is_file():
+        parts.append(kills_section(load("kills")))
     if (RESULTS / "projection.json").is_file():
         parts.append(projection_section(load("projection")))
     if (RESULTS / "memory.json").is_file():

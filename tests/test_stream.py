@@ -217,6 +217,19 @@ def test_another_input_model_or_option_is_refused(source, tmp_path, model):
     assert pq.read_table(target).equals(model.transform(pq.read_table(source)))
 
 
+def test_a_kill_while_a_target_is_put_together_leaves_nothing_beside_it(source, tmp_path, model, monkeypatch):
+    """The temporary file of a process that cannot clean up lies in the work folder."""
+    target, seen = tmp_path / "out.parquet", []
+
+    def look(path):
+        if "out.parquet" in path.name:
+            seen.append(path.parent)
+
+    monkeypatch.setattr("vsae_fast.whole_file.sync", look)
+    impute_parquet(source, target, model)
+    assert seen == [tmp_path / ".out.parquet.vsae_fast"]
+
+
 def test_damaged_parts_are_done_again(source, tmp_path, model):
     target, work = unfinished(source, tmp_path, model)
     parts = sorted(work.glob("*-*.parquet"))

@@ -208,7 +208,7 @@ def _run(
         if not log.finished(file) or not path.exists():
             names = [_part(file, group) for group in range(files.n_row_groups[file])]
             parts = [work / name for name in names if name in log.parts]
-            _assemble(parts, path, files.schema, files.compression(file))
+            _assemble(parts, path, work, files.schema, files.compression(file))
             log.finish(file)
     lost = sum(files.group_rows(f)[g] for f, n in enumerate(files.n_row_groups) for g in range(n)
                if _part(f, g) in log.skipped)  # fmt: skip
@@ -234,14 +234,17 @@ def with_ignored(whole: pa.Table, completed: pa.Table) -> pa.Table:
     return whole
 
 
-def _assemble(parts: Sequence[Path], path: Path, schema: pa.Schema, compression: dict[str, str]) -> None:
-    """Row groups, in their order, as one file that appears whole; ``schema`` is for a file that has none."""
+def _assemble(parts: Sequence[Path], path: Path, work: Path, schema: pa.Schema, compression: dict[str, str]) -> None:
+    """Row groups, in their order, as one file that appears whole; ``schema`` is for a file that has none.
+
+    What a killed process leaves lies in the work folder, which the run that comes to the end removes.
+    """
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
     if parts:
         schema = pq.read_schema(parts[0])
-    with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression=compression) as writer:
+    with whole_file(path, work) as temporary, pq.ParquetWriter(temporary, schema, compression=compression) as writer:
         for part in parts:
             with pq.ParquetFile(part) as opened:  # read_table would take columns from folders called key=value
                 table = opened.read()

@@ -9,9 +9,17 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path`` to write to; it is synced and takes its name at the end, or is removed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def whole_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """Give a temporary name to write to; it is synced and takes its name at the end, or is removed.
+
+    Parameters
+    ----------
+    path : Path
+    folder : Path, optional
+        Of the temporary file, on the same file system: a process that is killed leaves it behind. Beside ``path``
+        where it is left out.
+    """
+    temporary = (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
         yield temporary
         sync(temporary)
