@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: help demo test test-lanes16 sanitize gpu-install test-gpu bench-gpu lint types format format-check bench arena paper tables docs clean
+.PHONY: help demo test fuzz test-lanes16 sanitize gpu-install test-gpu bench-gpu lint types format format-check bench arena paper tables docs clean
 
 help:
 	@echo "make demo          install, then impute a real table and show the errors"
@@ -16,6 +16,7 @@ help:
 	@echo "make tables        write docs/performance.md and docs/quality.md from bench/results/"
 	@echo "make docs          build the documentation site into docs/_build/html; warnings are errors"
 	@echo "make test-lanes16  run the kernel tests with the AVX-512 code path emulated on AVX2"
+	@echo "make fuzz          ten minutes of hostile files, tables and kernel inputs"
 	@echo "make sanitize      run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make test-gpu      run the tests that need a CUDA GPU, with GPU_PYTHON"
 	@echo "make bench-gpu     measure the GPU and the ops on it; writes bench/results/"
@@ -50,6 +51,9 @@ bench: $(VENV)/installed
 	$(BIN)/python -m bench.stream
 	$(BIN)/python -m bench.kills
 	$(BIN)/python -m bench.coverage
+
+fuzz: $(VENV)/installed
+	$(BIN)/python -m tests.fuzz --seconds 120
 
 # On a machine with a GPU whose Python has torch, cuda-core and the build tools; nothing is downloaded.
 GPU_PYTHON ?= python3

@@ -1,4 +1,4 @@
-"""Write docs/performance.md, docs/quality.md, the tables of docs/paper.md and the README's from the result files.
+"""Write docs/performance.md and docs/quality.md, and the tables of other pages, from the result files.
 
 --check fails where they are out of date.
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import coverage, front_door
+from bench import scale as scale_tables
 from bench.accuracy import report
 from bench.bars import BARS, SOBOL_TO_IID, WHOLE_IMPUTE_SECONDS, Bar
 from bench.markdown import machine, table, verdict
@@ -197,8 +198,9 @@ def kills_section(result: Result) -> str:
     return "\n\n".join(
         [
             "## Kills",
-            f"{survived} of {kills} kills survived (bar: all of 50). SIGKILL at random moments (`python -m bench.kills`): "
-            "no file is half-written, and runs that go on end with the bytes of one that was never killed.",
+            f"{survived} of {kills} kills survived (bar: all of 50). SIGKILL at random moments "
+            "(`python -m bench.kills`): no file is half-written, and runs that go on end with the bytes of one that "
+            "was never killed.",
             table(("killed", "kills", "survived", "came to an end"), rows),
             machine(result["environment"]),
         ]
@@ -307,10 +309,16 @@ def paper() -> str:
     return between_marks(DOCS / "paper.md", paper_report.sections(RESULTS / paper_report.LINES))
 
 
+def scale() -> str:
+    """docs/scale.md with its figures made anew."""
+    return between_marks(DOCS / "scale.md", scale_tables.section(RESULTS))
+
+
 PAGES = {
     DOCS / "performance.md": performance,
     DOCS / "quality.md": quality,
     DOCS / "paper.md": paper,
+    DOCS / "scale.md": scale,
     README: readme,
 }
 

@@ -182,6 +182,16 @@ def test_archive_without_its_member_is_refused(tmp_path, server, monkeypatch):
         datasets.fetch_uci("yeast")
 
 
+def test_a_zip_bomb_is_not_unpacked(server, monkeypatch):
+    root, address = server
+    monkeypatch.setattr(uci, "ARCHIVE", address)
+    (root / "110").mkdir()
+    with zipfile.ZipFile(root / "110" / "yeast.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("yeast.data", bytes(uci.LARGEST_MEMBER + 1))
+    with pytest.raises(ValueError, match="far larger than published"):
+        datasets.fetch_uci("yeast")
+
+
 # ---- images ---------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ FORMATS = {
     ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet", ".feather": "feather", ".arrow": "feather",
 }  # fmt: skip
 KNOWN = ".csv, .tsv (both also with .gz), .parquet or .feather"
+MOST_EXPANSION, LEAST_EXPANDED = 200, 1 << 26  # of a zipped table: times its size, and bytes that are always allowed
 DIGITS = 7  # of an imputed number in a text file: the model computes in single precision
 
 
@@ -120,9 +122,7 @@ def _read_text(path: Path, delimiter: str | None, na_values: Sequence[str]) -> t
 
     if delimiter is None:
         delimiter = "\t" if ".tsv" in path.suffixes else ","
-    opener = gzip.open if path.suffix.lower() == ".gz" else open
-    with opener(path, "rb") as file:
-        content = file.read()
+    content = _unzipped(path) if path.suffix.lower() == ".gz" else path.read_bytes()
     parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     options: dict[str, Any] = {
         "strings_can_be_null": True,
@@ -140,6 +140,21 @@ def _read_text(path: Path, delimiter: str | None, na_values: Sequence[str]) -> t
             raise ValueError(f"it has one column, {names[0][:60]!r}; pass --delimiter {other[0]!r}")
     as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), **options)
     return values, pyarrow.csv.read_csv(io.BytesIO(content), parse_options=parse, convert_options=as_text)
+
+
+def _unzipped(path: Path) -> bytes:
+    """Content of a gzipped file that does not expand beyond what a table does."""
+    limit = max(LEAST_EXPANDED, MOST_EXPANSION * path.stat().st_size)
+    try:
+        with gzip.open(path, "rb") as file:
+            content = file.read(limit + 1)
+    except (EOFError, zlib.error) as error:
+        raise ValueError(f"it is damaged ({error})") from error
+    if len(content) > limit:
+        raise ValueError(
+            f"it expands to more than {MOST_EXPANSION} times its size, which no table does; if you trust it, unzip it"
+        )
+    return content
 
 
 def with_texts(source: TableFile, completed: pa.Table, levels: Sequence[str]) -> pa.Table:
