@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from vsae_fast.models.latent_model import LatentModel
-from vsae_fast.objective import fill_noise
+from vsae_fast.objective import fill_noise, importance_weighted
 from vsae_fast.ops.draws import Draws
-from vsae_fast.ops.elbo import elbo
 
 
 @dataclass(frozen=True)
@@ -97,19 +96,4 @@ class ImportanceWeighted:
 
     def score(self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, draws: Draws) -> torch.Tensor:
         """Bound of each row, shape (N,)."""
-        proposal = model.encode(x, mask, fill_noise(model, x, draws))
-        noise = draws.normal((self.n_samples, *proposal.mean.shape), x)
-        mask_logits, output = model.decode(proposal.sample(noise), proposal.hidden)
-        bound = elbo(
-            output,
-            model.decoders.log_scale(),
-            mask_logits,
-            x,
-            mask,
-            proposal.mean,
-            proposal.log_variance,
-            model.layout,
-            attribute_weight=mask,
-            noise=noise,
-        )
-        return bound + model.decoders.mask_constant
+        return importance_weighted(model, x, mask, mask, mask, self.n_samples, draws)

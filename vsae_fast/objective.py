@@ -30,6 +30,49 @@ def fill_noise(model: LatentModel, x: torch.Tensor, draws: Draws) -> torch.Tenso
     return draws.normal(tuple(x.shape), x) if model.config.fill == "noise" else None
 
 
+def importance_weighted(
+    model: LatentModel,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    visible: torch.Tensor,
+    weight: torch.Tensor,
+    n_samples: int,
+    draws: Draws,
+) -> torch.Tensor:
+    """Bound of Burda et al. (2016) on each row, in nats, shape (N,).
+
+    Parameters
+    ----------
+    model : LatentModel
+    x : torch.Tensor, shape (N, D)
+    mask : torch.Tensor, shape (N, M)
+        1 = observed; what the mask decoder, where there is one, is scored on.
+    visible : torch.Tensor, shape (N, M)
+        Attributes that the encoders see.
+    weight : torch.Tensor, shape (N, M)
+        Of each attribute's likelihood.
+    n_samples : int
+        ``K``.
+    draws : Draws
+    """
+    proposal = model.encode(x, visible, fill_noise(model, x, draws))
+    noise = draws.normal((n_samples, *proposal.mean.shape), x)
+    mask_logits, output = model.decode(proposal.sample(noise), proposal.hidden)  # [K, N, ...]
+    bound = elbo(
+        output,
+        model.decoders.log_scale(),
+        mask_logits,
+        x,
+        mask,
+        proposal.mean,
+        proposal.log_variance,
+        model.layout,
+        attribute_weight=weight,
+        noise=noise,
+    )
+    return bound + model.decoders.mask_constant if model.decoders.mask_constant else bound
+
+
 @contextmanager
 def evaluation_mode(model: LatentModel) -> Iterator[None]:
     """Evaluation-mode statistics inside, the mode of before afterwards."""
@@ -148,21 +191,7 @@ class HideAndScore:
         draws: Draws,
     ) -> torch.Tensor:
         """Importance-weighted bound of each row with a weight per attribute, shape (N,)."""
-        proposal = model.encode(x, visible, fill_noise(model, x, draws))
-        noise = draws.normal((self.n_samples, *proposal.mean.shape), x)
-        mask_logits, output = model.decode(proposal.sample(noise), proposal.hidden)  # [K, N, ...]
-        return elbo(
-            output,
-            model.decoders.log_scale(),
-            mask_logits,
-            x,
-            mask,
-            proposal.mean,
-            proposal.log_variance,
-            model.layout,
-            attribute_weight=weight,
-            noise=noise,
-        )
+        return importance_weighted(model, x, mask, visible, weight, self.n_samples, draws)
 
     def loss(self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws) -> torch.Tensor:
         visible = self.hide(mask, draws)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from vsae_fast.models.config import NetworkConfig
@@ -133,17 +133,11 @@ AUTO_COLUMNS = NetworkConfig(
     min_scale=0.05,
 )
 # Chosen on 4,000 pairs of MNIST digits: more latents, wider or deeper networks gain nothing there.
-AUTO_BLOCKS = NetworkConfig(
+AUTO_BLOCKS = replace(
+    AUTO_COLUMNS,
     latent_per_attribute=8,
     numerical_hidden=(128,),
-    categorical_hidden=(16,),
     collective_hidden=(256, 256),
-    mask_hidden=(16,),
-    data_hidden=(128,),
-    linear_tail=False,
-    skip=True,
-    fill="zero",
-    min_scale=0.05,
 )
 
 
