@@ -50,6 +50,7 @@ bench: $(VENV)/installed
 	$(BIN)/python -m bench.front_door
 	$(BIN)/python -m bench.stream
 	$(BIN)/python -m bench.kills
+	$(BIN)/python -m bench.cluster
 	$(BIN)/python -m bench.coverage
 
 fuzz: $(VENV)/installed

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import coverage, front_door
+from bench import cluster, coverage, front_door
 from bench import scale as scale_tables
 from bench.accuracy import report
 from bench.bars import BARS, SOBOL_TO_IID, WHOLE_IMPUTE_SECONDS, Bar
@@ -188,6 +188,26 @@ def stream_section(result: Result) -> str:
     )
 
 
+def cluster_section(result: Result) -> str:
+    """Ray beside one process."""
+    ratio = result["ray"] / result["one_process"]
+    met = "met" if ratio >= cluster.BAR else "**missed**"
+    return "\n\n".join(
+        [
+            "## Ray",
+            f"`impute_parquet` of {result['n_rows']:,} rows of 12 numbers, K = {result['n_samples']}, with "
+            f"`engine=\"ray\"` on {result['nodes']} local nodes of one processor each, beside one process of as many "
+            "threads (`python -m bench.cluster`); the targets are the same byte for byte.",
+            table(
+                ("one process, rows/s", "Ray, rows/s", "ratio", "bar", "", "memory of a worker, MB"),
+                [(f"{result['one_process']:,.0f}", f"{result['ray']:,.0f}", f"{ratio:.2f}", f"{cluster.BAR:g}", met,
+                  f"{result['worker_mb']:.0f}")],
+            ),
+            machine(result["environment"]),
+        ]
+    )  # fmt: skip
+
+
 def kills_section(result: Result) -> str:
     """What killed processes left."""
     rows = [
@@ -273,6 +293,8 @@ def performance() -> str:
         parts.append(front_door_section(load("front_door")))
     if (RESULTS / "stream.json").is_file():
         parts.append(stream_section(load("stream")))
+    if (RESULTS / "cluster.json").is_file():
+        parts.append(cluster_section(load("cluster")))
     if (RESULTS / "kills.json").is_file():
         parts.append(kills_section(load("kills")))
     if (RESULTS / "projection.json").is_file():

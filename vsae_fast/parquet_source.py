@@ -105,6 +105,10 @@ class ParquetFiles:
             reason = str(error).splitlines()[0]
             raise UnreadableError(f"row group {group} of {path} cannot be read: {reason}") from error
 
+    def absolute(self) -> ParquetFiles:
+        """The same files by names that do not depend on a process's folder."""
+        return replace(self, paths=tuple(path.resolve() for path in self.paths))
+
     def state(self) -> list[list[Any]]:
         """Name, size and time of change of each file."""
         return [

@@ -7,16 +7,12 @@ the same bytes as one that was never cut off.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +20,10 @@ import numpy as np
 
 from vsae_fast.estimator import VSAEImputer
 from vsae_fast.files import load, save
+from vsae_fast.impute_table import ImputeTable
+from vsae_fast.parquet_parts import Part, Todo, digest, local_parts, part_name
 from vsae_fast.parquet_source import ParquetFiles, UnreadableError, find_files, sample_rows
-from vsae_fast.table.containers import read_table
-from vsae_fast.table.mask import observed_cells
+from vsae_fast.stream_log import LOCK, StreamLog, only_run
 from vsae_fast.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the work folder
 MAX_TRAIN_ROWS = 100_000
-MODEL, LOCK = "model.safetensors", "lock"  # in the work folder
+MODEL = "model.safetensors"  # in the work folder
 Progress = Callable[[int, int], None]  # row groups done, of how many
 
 
@@ -77,6 +74,9 @@ def impute_parquet(
     overwrite: bool = False,
     restart: bool = False,
     on_error: str = "raise",
+    engine: str = "local",
+    address: str | None = None,
+    concurrency: int | None = None,
     progress: Progress | None = None,
     **params: Any,
 ) -> StreamReport:
@@ -106,6 +106,14 @@ def impute_parquet(
     on_error : {"raise", "skip"}
         What to do about files and row groups that cannot be read: stop at the first, or leave them out of the target
         and name them in the report.
+    engine : {"local", "ray"}
+        Where row groups are completed: in this process, or by the workers of a Ray cluster (extra ``ray``), all of
+        whose machines see source and target under the same paths. The bytes are the same, and a run that was cut off
+        may go on with the other one.
+    address : str, optional
+        Of the Ray cluster; the one that Ray is connected to, or this machine alone, where it is left out.
+    concurrency : int, optional
+        Workers on Ray, of one processor each; all processors where it is left out.
     progress : callable, optional
         Called with the number of row groups that are done and how many there are.
     **params
@@ -128,6 +136,10 @@ def impute_parquet(
     begin = time.perf_counter()
     if on_error not in ("raise", "skip"):
         raise ValueError(f"unknown on_error {on_error!r}; use 'raise' or 'skip'")
+    if engine not in ("local", "ray"):
+        raise ValueError(f"unknown engine {engine!r}; use 'local' or 'ray'")
+    if engine == "local" and (address is not None or concurrency is not None):
+        raise ValueError("address and concurrency are for engine='ray'; leave them out")
     skip = on_error == "skip"
     files = find_files(Path(source), skip_unreadable=skip)
     _check_ignored(files, ignore)
@@ -136,7 +148,7 @@ def impute_parquet(
     work = out.parent / f".{out.name}.vsae_fast"
     _check_target(files, out, targets, overwrite or work.exists())
     work.mkdir(parents=True, exist_ok=True)
-    with _only_run(work):
+    with only_run(work):
         if restart:
             for path in work.iterdir():
                 if path.name != LOCK:
@@ -144,7 +156,7 @@ def impute_parquet(
         try:
             options = {**params, "on_error": on_error} if skip else params
             given = _given(model, work)
-            log = _Log(work, _fingerprint(files, given, ignore, max_train_rows, random_state, options))
+            log = StreamLog(work, _fingerprint(files, given, ignore, max_train_rows, random_state, options))
             imputer = _model(work, files, model, ignore, max_train_rows, random_state, params, skip)
         except BaseException:
             if not (work / MODEL).exists():  # nothing that a further run could go on with
@@ -152,7 +164,14 @@ def impute_parquet(
             raise
         log.check_model(work / MODEL)
         resumed = len(log.parts)
-        rows = _run(files, targets, imputer, ignore, work, log, progress, skip)
+        if engine == "ray":
+            from vsae_fast.ray import completed_parts
+
+            table = ImputeTable(imputer, ignore=ignore, n_jobs=1)
+            parts = partial(completed_parts, files, table, work, address=address, concurrency=concurrency)
+        else:
+            parts = partial(local_parts, files, imputer, ignore, work)
+        rows = _run(files, targets, work, log, parts, progress, skip)
     shutil.rmtree(work)
     n_groups = sum(files.n_row_groups) - len(log.skipped)
     skipped = [*files.unreadable, *log.skipped.values()]
@@ -165,73 +184,32 @@ def impute_parquet(
 def _run(
     files: ParquetFiles,
     targets: Sequence[Path],
-    imputer: VSAEImputer,
-    ignore: Sequence[str],
     work: Path,
-    log: _Log,
+    log: StreamLog,
+    parts_of: Callable[[Sequence[Todo]], Iterator[Part]],
     progress: Progress | None,
     skip: bool,
 ) -> int:
-    """Do what is not done yet: read ahead in one thread, write behind in another; return the target's rows."""
+    """Do what is not done yet; return the target's rows."""
+    groups = [(f, g, part_name(f, g)) for f, n in enumerate(files.n_row_groups) for g in range(n)]
     known = {*log.parts, *log.skipped}
-    todo = [(f, g) for f, n in enumerate(files.n_row_groups) for g in range(n) if _part(f, g) not in known]
-    done, total = len(known), sum(files.n_row_groups)
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        ahead: Future[pa.Table] | None = reader.submit(files.read, *todo[0]) if todo else None
-        behind: Future[None] | None = None
-        try:
-            for i, (file, group) in enumerate(todo):
-                assert ahead is not None
-                current = ahead
-                ahead = reader.submit(files.read, *todo[i + 1]) if i + 1 < len(todo) else None
-                if behind is not None:
-                    behind.result()
-                    behind = None
-                try:
-                    table = current.result()
-                except UnreadableError as error:
-                    if not skip:
-                        raise
-                    log.skip(_part(file, group), str(error))
-                else:
-                    completed, filled = _complete(imputer, table, ignore)
-                    behind = writer.submit(log.commit, _part(file, group), completed, files.compression(file), filled)
-                done += 1
-                if progress is not None:
-                    progress(done, total)
-            if behind is not None:
-                behind.result()
-        finally:
-            if ahead is not None:
-                ahead.cancel()
+    done = len(known)
+    for part in parts_of([Todo(*group) for group in groups if group[2] not in known]):
+        if not part.reason:
+            log.done(part.name, part.sha256, part.filled)
+        elif skip:
+            log.skip(part.name, part.reason)
+        else:
+            raise UnreadableError(part.reason)
+        done += 1
+        if progress is not None:
+            progress(done, len(groups))
     for file, path in enumerate(targets):
         if not log.finished(file) or not path.exists():
-            names = [_part(file, group) for group in range(files.n_row_groups[file])]
-            parts = [work / name for name in names if name in log.parts]
-            _assemble(parts, path, work, files.schema, files.compression(file))
+            own = [work / name for f, _, name in groups if f == file and name in log.parts]
+            _assemble(own, path, work, files.schema, files.compression(file))
             log.finish(file)
-    lost = sum(files.group_rows(f)[g] for f, n in enumerate(files.n_row_groups) for g in range(n)
-               if _part(f, g) in log.skipped)  # fmt: skip
-    return sum(files.n_rows) - lost
-
-
-def _complete(imputer: VSAEImputer, table: pa.Table, ignore: Sequence[str]) -> tuple[pa.Table, dict[str, int]]:
-    """Completed row group, ignored columns in their places, and how many cells were filled in each column."""
-    if table.num_rows == 0:
-        return table, {}
-    used = table.drop_columns(list(ignore)) if ignore else table
-    missing = ~observed_cells(read_table(used), None)
-    counts = {name: int(count) for name, count in zip(used.column_names, missing.sum(axis=0), strict=True) if count}
-    completed = imputer.transform(used)
-    return (with_ignored(table, completed) if ignore else completed), counts
-
-
-def with_ignored(whole: pa.Table, completed: pa.Table) -> pa.Table:
-    """``whole`` with the columns of ``completed`` in their places, the others as they are."""
-    for position, name in enumerate(whole.column_names):
-        if name in completed.column_names:
-            whole = whole.set_column(position, completed.schema.field(name), completed[name])
-    return whole
+    return sum(files.group_rows(f)[g] for f, g, name in groups if name in log.parts)
 
 
 def _assemble(parts: Sequence[Path], path: Path, work: Path, schema: pa.Schema, compression: dict[str, str]) -> None:
@@ -306,32 +284,17 @@ def _check_target(files: ParquetFiles, out: Path, targets: Sequence[Path], overw
         raise FileExistsError(f"{existing[0]} exists; pass overwrite=True to replace it")
 
 
-# ---- what is done ---------------------------------------------------------------------------------------------------
-
-
-def _part(file: int, group: int) -> str:
-    return f"{file:06}-{group:06}.parquet"
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _given(model: VSAEImputer | str | os.PathLike[str] | None, work: Path) -> str | None:
     """Checksum of the caller's model."""
     if model is None:
         return None
     if not isinstance(model, VSAEImputer):
-        return _digest(Path(model))
+        return digest(Path(model))
     temporary = work / "given.tmp"
     save(model, temporary, overwrite=True)
-    digest = _digest(temporary)
+    sha256 = digest(temporary)
     temporary.unlink()
-    return digest
+    return sha256
 
 
 def _fingerprint(
@@ -346,119 +309,3 @@ def _fingerprint(
     options: dict[str, Any] = {"max_train_rows": max_train_rows, "random_state": random_state, "ignore": list(ignore)}
     options |= {name: repr(value) for name, value in sorted(params.items())}
     return {"format": FORMAT, "source": files.state(), "model": model, "options": options}
-
-
-class _Log:
-    """Which parts are done: a line each, with a checksum; the first line says of what run.
-
-    Parameters
-    ----------
-    work : Path
-    fingerprint : dict
-    """
-
-    def __init__(self, work: Path, fingerprint: dict[str, Any]) -> None:
-        self._work, self._path = work, work / "done.jsonl"
-        self.parts: dict[str, dict[str, int]] = {}
-        self.skipped: dict[str, str] = {}  # part to what was wrong with it
-        self._finished: set[int] = set()
-        lines = self._lines()
-        if not lines:
-            self._append(fingerprint)
-            return
-        for name in ("format", "source", "model", "options"):
-            if lines[0].get(name) != json.loads(json.dumps(fingerprint[name])):
-                raise ValueError(
-                    f"an unfinished run on this target had another {name}; pass restart=True to begin anew, or call "
-                    "it as before to go on"
-                )
-        for line in lines[1:]:
-            if "file" in line:
-                self._finished.add(line["file"])
-            elif "skipped" in line:
-                self.skipped[line["skipped"]] = line["reason"]
-            elif "part" in line:
-                path = work / line["part"]
-                if path.exists() and _digest(path) == line["sha256"]:
-                    self.parts[line["part"]] = line["filled"]
-
-    def _lines(self) -> list[dict[str, Any]]:
-        if not self._path.exists():
-            return []
-        lines = []
-        for text in self._path.read_text().splitlines():
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                break  # cut off in the middle of a line
-        return lines
-
-    def _append(self, line: dict[str, Any]) -> None:
-        with self._path.open("a") as file:
-            if file.tell() and not self._path.read_bytes().endswith(b"\n"):
-                file.write("\n")
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def check_model(self, path: Path) -> None:
-        """Remember the model's checksum, or raise ValueError where it is not the one that the parts came from."""
-        digest = _digest(path)
-        known = [line["network"] for line in self._lines() if "network" in line]
-        if known and known[0] != digest:
-            raise ValueError("the model of the unfinished run was altered; pass restart=True to begin anew")
-        if not known:
-            self._append({"network": digest})
-
-    def commit(self, name: str, table: pa.Table, compression: dict[str, str], filled: dict[str, int]) -> None:
-        """Write a part and say that it is done."""
-        import pyarrow.parquet as pq
-
-        path = self._work / name
-        with whole_file(path) as temporary:
-            pq.write_table(table, temporary, compression=compression, row_group_size=max(table.num_rows, 1))
-        self._append({"part": name, "sha256": _digest(path), "filled": filled})
-        self.parts[name] = filled
-
-    def skip(self, name: str, reason: str) -> None:
-        """Say that a part cannot be done."""
-        self._append({"skipped": name, "reason": reason})
-        self.skipped[name] = reason
-
-    def finish(self, file: int) -> None:
-        """Say that a target file is in its place."""
-        self._append({"file": file})
-        self._finished.add(file)
-
-    def finished(self, file: int) -> bool:
-        """Whether a target file is in its place."""
-        return file in self._finished
-
-    def filled(self) -> Counter[str]:
-        """Cells filled, by column."""
-        total: Counter[str] = Counter()
-        for counts in self.parts.values():
-            total.update(counts)
-        return total
-
-
-@contextmanager
-def _only_run(work: Path) -> Iterator[None]:
-    """Hold the lock of the work folder; the system lets go of it when the process ends, however it ends.
-
-    Raises
-    ------
-    BlockingIOError
-        Another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with (work / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BlockingIOError(f"another run is at work in {work}; wait for it or stop it") from error
-        yield

@@ -53,6 +53,14 @@ if TYPE_CHECKING:
     default="raise",
     help="Of a folder: stop at a damaged file or row group, or leave it out and name it.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    help="Of a folder: complete it here, or on a Ray cluster.",
+)
+@click.option("--address", help="Of the Ray cluster.  [default: this machine alone]")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Workers on Ray.  [default: all processors]")
 @with_options(READING, TRAINING, RUNNING, [JSON])
 def impute(source: Path, target: Path, mask_path: Path | None, **options: Any) -> None:
     """Train on the table IN and write it to OUT with its holes filled.
@@ -68,9 +76,10 @@ def impute(source: Path, target: Path, mask_path: Path | None, **options: Any) -
 
     if options["model"] and (options["overrides"] or options["save_model"] or options["epochs"] is not None):
         raise click.UsageError("--model uses what was trained before; leave --schema, --epochs and --save-model out")
-    if options["max_train_rows"] or options["restart"] or options["on_error"] != "raise":
+    for_folders = ("max_train_rows", "restart", "address", "concurrency")
+    if any(options[name] for name in for_folders) or options["on_error"] != "raise" or options["engine"] != "local":
         raise click.UsageError(
-            "--max-train-rows, --restart and --on-error are for folders and patterns of Parquet files"
+            "--max-train-rows, --restart, --on-error and --engine are for folders and patterns of Parquet files"
         )
     format_of(target)
     check_target(target, options["overwrite"])
@@ -138,7 +147,7 @@ def _completed(imputer: Any, whole: TableFile, used: TableFile, mask: Any, n_imp
 
 def _merged(imputer: Any, whole: TableFile, used: TableFile, mask: Any, completed: pa.Table) -> pa.Table:
     from vsae_fast.cli.table_file import with_texts
-    from vsae_fast.stream import with_ignored
+    from vsae_fast.impute_table import with_ignored
 
     levels = [column.name for column in imputer.schema_.columns if column.kind in ("categorical", "boolean")]
     written = with_texts(_without_masked(used, mask), completed, levels)
