@@ -184,6 +184,33 @@ def test_ampute_hides_whole_attributes(attributes):
     assert not np.isnan(hidden.X["image"][~gone]).any()
 
 
+@pytest.mark.parametrize("mechanism", ["MAR", "MNAR"])
+def test_ampute_takes_blocks_by_their_mean(attributes, mechanism):
+    hidden = vsae_fast.missingness.ampute(attributes, mechanism, 0.5, random_state=3)
+    assert 0.2 < 1 - hidden.mask.mean() < 0.6
+    np.testing.assert_array_equal(np.isnan(hidden.X["image"]).all(axis=(1, 2)), ~hidden.mask[:, 0])
+
+
+def test_half_precision_tensors_stay_what_they_are(attributes, mask):
+    half = {"features": torch.from_numpy(attributes["features"]).bfloat16(), "strength": attributes["strength"]}
+    result = vsae_fast.impute(half, mask[:, [1, 3]], **FAST)
+    assert result["features"].dtype == torch.bfloat16
+    known = torch.from_numpy(mask[:, 1])
+    assert torch.equal(result["features"][known], half["features"][known])
+    hidden = vsae_fast.missingness.ampute(half, p=0.5, random_state=0)
+    assert hidden.X["features"].dtype == torch.bfloat16
+
+
+def test_pictures_leave_blocks_out(attributes, mask, completed):
+    panels = vsae_fast.plot.distributions(completed, mask)
+    assert [panel.get_title() for panel in panels] == ["name", "strength"]
+    imputer = VSAEImputer(**FAST).fit(attributes, mask=mask)
+    with pytest.raises(ValueError, match="column 'image' is block; choose a numerical one"):
+        vsae_fast.plot.overimputation(imputer, attributes, "image", mask)
+    for draw in (vsae_fast.plot.missingness, vsae_fast.plot.co_missingness):
+        assert draw(attributes, mask=mask) is not None
+
+
 def replaced(attributes, **changes):
     return {**attributes, **changes}
 

@@ -105,7 +105,10 @@ def ampute(
 
 
 def _standardised(column: Column) -> FloatArray:
-    """Column as numbers with mean 0 and standard deviation 1; levels by their sorted position, missing cells 0."""
+    """Column as numbers with mean 0 and standard deviation 1, missing cells 0.
+
+    Levels count by their sorted position, blocks of numbers by their mean.
+    """
     known = ~column.missing
     values = np.zeros(len(known))
     if not known.any():
@@ -114,6 +117,8 @@ def _standardised(column: Column) -> FloatArray:
         levels = sorted(set(column.values[known].tolist()), key=level_key)
         position = {level: i for i, level in enumerate(levels)}
         values[known] = [position[value] for value in column.values[known].tolist()]
+    elif column.block:
+        values[known] = column.values[known].mean(axis=1)
     else:
         values[known] = column.values[known]
     mean, std = mean_and_std(values[known])

@@ -29,7 +29,7 @@ def distributions(
     mask : array or frame of bool or 0/1, shape (N, columns)
         1 = observed.
     columns : sequence of names, optional
-        Columns to show; the first ones with holes where it is left out.
+        Columns to show; the first ones with holes where it is left out. Blocks of numbers are not shown.
     max_columns : int
 
     Returns
@@ -49,10 +49,10 @@ def distributions(
     shown = [
         (column, observed[:, j])
         for j, column in enumerate(table.columns())
-        if (column.name in columns if columns is not None else not observed[:, j].all())
+        if not column.block and (column.name in columns if columns is not None else not observed[:, j].all())
     ][:max_columns]
     if not shown:
-        raise ValueError("there is no column to show: none was asked for that exists, or none has a hole")
+        raise ValueError("there is no column to show: none was asked for that exists, none has a hole, or all are blocks")
     n_across = min(4, len(shown))
     n_down = -(-len(shown) // n_across)
     figure, grid = pyplot().subplots(

@@ -68,7 +68,7 @@ def overimputation(
     """
     table = read_table(X)
     position = column_position(table.names, column)
-    if imputer.schema_.columns[position].attribute_kind != "numerical":
+    if imputer.schema_.columns[position].kind not in ("numerical", "integer"):
         raise ValueError(f"column {column!r} is {imputer.schema_.columns[position].kind}; choose a numerical one")
     if not 0 < share <= 1:
         raise ValueError(f"share must be above 0 and at most 1, got {share}")

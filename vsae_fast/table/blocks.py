@@ -20,9 +20,7 @@ class BlockTable:
     def __init__(self, name: Hashable, values: Any) -> None:
         self.name = name
         self._given = values
-        torch = sys.modules.get("torch")
-        is_tensor = torch is not None and isinstance(values, torch.Tensor)
-        array: npt.NDArray[Any] = values.detach().cpu().numpy() if is_tensor else np.asarray(values)
+        array = _on_host(values)
         if array.dtype.kind not in "fiub":
             raise ValueError(
                 f"attribute {name!r} has shape {array.shape} and holds {array.dtype}; blocks hold numbers, and "
@@ -60,9 +58,14 @@ class BlockTable:
 
     def with_missing(self, hidden: BoolArray) -> Any:
         array = self._array
-        result = array.astype(np.result_type(array.dtype, np.float16))
+        result = array.astype(np.result_type(array.dtype, np.float16))  # integers have no nan
         result[hidden[:, 0]] = np.nan
-        return _like(result, self._given)
+        if not _is_tensor(self._given):
+            return result
+        import torch
+
+        made = torch.from_numpy(result).to(self._given.device)
+        return made.to(self._given.dtype) if self._given.is_floating_point() else made
 
 
 class _BlockWriter:
@@ -75,14 +78,24 @@ class _BlockWriter:
         self._result[start + np.flatnonzero(missing[:, 0])] = fills[0]
 
     def result(self) -> Any:
-        return _like(self._result, self._given)
+        if not _is_tensor(self._given):
+            return self._result
+        import torch
+
+        return torch.from_numpy(self._result).to(self._given)
 
 
-def _like(array: npt.NDArray[Any], given: Any) -> Any:
-    """Array as the container that it came in: a tensor on its device, or an array."""
+def _is_tensor(values: Any) -> bool:
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(given, torch.Tensor):
-        return torch.from_numpy(array).to(given.device)
+    return torch is not None and isinstance(values, torch.Tensor)
+
+
+def _on_host(values: Any) -> npt.NDArray[Any]:
+    """Array of the values; NumPy has no bfloat16, and float32 holds every half-precision value exactly."""
+    if not _is_tensor(values):
+        return np.asarray(values)
+    host = values.detach().cpu()
+    array: npt.NDArray[Any] = (host.float() if host.is_floating_point() and host.itemsize < 4 else host).numpy()
     return array
 
 
@@ -163,8 +176,7 @@ def _n_rows(name: Hashable, values: Any) -> int:
 
 
 def _part(name: Hashable, values: Any) -> Table:
-    torch = sys.modules.get("torch")
-    is_tensor = torch is not None and isinstance(values, torch.Tensor)
+    is_tensor = _is_tensor(values)
     if is_tensor and values.is_complex():
         raise ValueError(f"attribute {name!r} holds complex numbers; pass real and imaginary parts as attributes")
     if not is_tensor:
