@@ -52,7 +52,7 @@ def distributions(
         if not column.block and (column.name in columns if columns is not None else not observed[:, j].all())
     ][:max_columns]
     if not shown:
-        raise ValueError("there is no column to show: none was asked for that exists, none has a hole, or all are blocks")
+        raise ValueError("no column to show: none was asked for that exists, none has a hole, or all are blocks")
     n_across = min(4, len(shown))
     n_down = -(-len(shown) // n_across)
     figure, grid = pyplot().subplots(
