@@ -22,6 +22,7 @@ AUTO = NetworkConfig(
 
 def trained_like(layout, config, generator):
     """A network whose batch norms are those of no fresh one."""
+    torch.manual_seed(0)  # initial parameters come from the global generator, whatever other tests drew from it
     model = VSAE(layout, config)
     with torch.no_grad():
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
