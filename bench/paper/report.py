@@ -211,6 +211,7 @@ def normalizations(lines: list[Line]) -> str:
             "The paper does not say how it normalises NRMSE. The VSAE's printed figures are nearest to the first of "
             f"these (`metrics.nrmse`, `normalize={nearest!r}`), which the tables use:",
             table(("normalisation", "ours and printed differ by"), rows_),
-            "A figure without a mark comes from full runs over three seeds; `[40 epochs]` marks shorter ones.",
+            "Means and spreads over three seeds; where fewer have run, their number stands behind the figure. "
+            "`[40 epochs]` marks runs that are shorter than appendix D's.",
         ]
     )
