@@ -16,29 +16,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from bench import environment
-from bench.stream import GROUP_ROWS, N_COLUMNS
+from bench.stream import GROUP_ROWS, write_table
 from vsae_fast import VSAEImputer, impute_parquet
 
 RESULTS = Path(__file__).parent / "results" / "cluster.json"
 N_ROWS, N_SAMPLES, NODES = 6_000_000, 100, 2
 BAR = 0.8  # of one process's rows a second
-
-
-def write_table(path: Path, n_rows: int, group_rows: int) -> None:
-    """Numbers of one factor with a fifth of the cells missing, in row groups."""
-    rng = np.random.default_rng(0)
-    schema = pa.schema([(f"x{j}", pa.float64()) for j in range(N_COLUMNS)])
-    with pq.ParquetWriter(path, schema) as writer:
-        for _ in range(n_rows // group_rows):
-            X = rng.normal(size=(group_rows, 1)) + rng.normal(size=(group_rows, N_COLUMNS))
-            X[rng.random(X.shape) < 0.2] = np.nan
-            writer.write_table(pa.table(list(X.T), schema=schema))
 
 
 class WorkerMemory(threading.Thread):

@@ -11,7 +11,6 @@ to its end, whose bytes must be those of a run that was never killed. A kill is 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import random
 import signal
@@ -28,6 +27,7 @@ import pyarrow.parquet as pq
 
 from bench import environment
 from vsae_fast import VSAEImputer, impute_parquet
+from vsae_fast.parquet_parts import digest
 
 RESULTS = Path(__file__).parent / "results" / "kills.json"
 KILLS = 50
@@ -63,11 +63,6 @@ def make_table(n_rows: int) -> pa.Table:
             "c": pa.array(np.where(factor > 0, "up", "down"), mask=rng.random(n_rows) < 0.3),
         }
     )
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def kill_after(seconds: float, code: str, *arguments: str) -> bool:

@@ -28,18 +28,13 @@ N_COLUMNS, GROUP_ROWS = 12, 50_000
 WORK = """
 import json, sys, time
 from pathlib import Path
-import numpy as np, pyarrow as pa, pyarrow.parquet as pq, torch, vsae_fast
+import pyarrow.parquet as pq, torch, vsae_fast
 from bench import resident
+from bench.stream import write_table
 torch.set_num_threads(2)
-folder, n_rows, n_columns, group_rows, n_samples = Path(sys.argv[1]), *map(int, sys.argv[2:])
-rng = np.random.default_rng(0)
+folder, n_rows, group_rows, n_samples = Path(sys.argv[1]), *map(int, sys.argv[2:])
 source = folder / "in.parquet"
-schema = pa.schema([(f"x{j}", pa.float64()) for j in range(n_columns)])
-with pq.ParquetWriter(source, schema) as writer:
-    for _ in range(n_rows // group_rows):
-        X = rng.normal(size=(group_rows, 1)) + rng.normal(size=(group_rows, n_columns))
-        X[rng.random(X.shape) < 0.2] = np.nan
-        writer.write_table(pa.table(list(X.T), schema=schema))
+write_table(source, n_rows, group_rows)
 imputer = vsae_fast.VSAEImputer.load(folder / "model").set_params(n_samples=n_samples)
 imputer.transform(pq.ParquetFile(source).read_row_group(0))
 before = resident.forget_peak()
@@ -55,6 +50,20 @@ for group in range(opened.num_row_groups):
     alone += time.perf_counter() - begin
 print(json.dumps({"n_rows": n_rows, "seconds": seconds, "transform_seconds": alone, "peak_mb": peak / 1e6}))
 """
+
+
+def write_table(path: Path, n_rows: int, group_rows: int) -> None:
+    """Numbers of one factor with a fifth of the cells missing, in row groups."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(0)
+    schema = pa.schema([(f"x{j}", pa.float64()) for j in range(N_COLUMNS)])
+    with pq.ParquetWriter(path, schema) as writer:
+        for _ in range(n_rows // group_rows):
+            X = rng.normal(size=(group_rows, 1)) + rng.normal(size=(group_rows, N_COLUMNS))
+            X[rng.random(X.shape) < 0.2] = np.nan
+            writer.write_table(pa.table(list(X.T), schema=schema))
 
 
 def main() -> None:
@@ -76,7 +85,7 @@ def main() -> None:
         X[::2, ::2] = np.nan
         vsae_fast.VSAEImputer(preset="paper", epochs=1, random_state=0).fit(_named(X)).save(Path(folder) / "model")
         for n_rows in sizes:
-            command = [sys.executable, "-c", WORK, folder, *map(str, (n_rows, N_COLUMNS, group_rows, 100))]
+            command = [sys.executable, "-c", WORK, folder, *map(str, (n_rows, group_rows, 100))]
             done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
             point = json.loads(done.stdout)
             result["points"].append(point)

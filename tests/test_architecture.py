@@ -12,7 +12,7 @@ PACKAGE = ROOT / "vsae_fast"
 # From the ground up. A file may import from its own floor and from below; within the top floor, from its own line and
 # from the lines before it.
 FLOORS = [
-    ["_native", "kernels"],
+    ["_native", "kernels", "pairing"],
     ["cuda", "ops", "tensor_core"],
     [
         "caller_warning",

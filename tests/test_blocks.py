@@ -315,7 +315,7 @@ def test_models_take_attributes_by_name():
     [
         ({"image": torch.zeros(5, 4)}, "x has 1 attributes, but the model has 2"),
         ({"image": torch.zeros(5, 4), "label": torch.zeros(4, 3)}, "not paired: 'image' has 5, 'label' has 4 rows"),
-        ({"image": torch.zeros(0, 4), "label": torch.zeros(0, 3)}, "not paired: 'image' has 0"),
+        ({"image": torch.zeros(0, 4), "label": torch.zeros(0, 3)}, "attribute 'image' has 0 rows"),
         ({"image": torch.zeros(5, 2, 3), "label": torch.zeros(5, 3)}, r"rows of shape \(2, 3\), but the model has 4"),
     ],
 )

@@ -13,7 +13,7 @@ from scipy.io import savemat
 
 from vsae_fast import datasets, impute
 from vsae_fast.datasets import images, local, multimodal, pairs, uci
-from vsae_fast.datasets.split import check_paired, split
+from vsae_fast.datasets.split import n_paired, split
 
 
 @pytest.fixture(autouse=True)
@@ -397,8 +397,8 @@ def test_videos_with_all_modalities_are_split_anew_where_words_are_missing(tmp_p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: _rewrite(f / "audio_train.h5", np.zeros((29, 20, 5))), "attributes are not paired: audio has 29"),
-        (lambda f: _rewrite(f / "audio_train.h5", np.zeros((0, 20, 5))), "attribute 'audio' has no rows"),
+        (lambda f: _rewrite(f / "audio_train.h5", np.zeros((29, 20, 5))), "attributes are not paired: 'audio' has 29"),
+        (lambda f: _rewrite(f / "audio_train.h5", np.zeros((0, 20, 5))), "attribute 'audio' has 0 rows"),
         (lambda f: _rewrite(f / "audio_train.h5", np.zeros((30, 20, 6))), r"cmu_mosi has \(videos, 20, 5\)"),
         (lambda f: _rewrite(f / "audio_train.h5", np.full((30, 20, 5), np.nan)), "holds NaN or infinity"),
         (lambda f: (f / "audio_train.h5").write_bytes(b"x" * 600), "is not an HDF5 file"),
@@ -443,5 +443,5 @@ def test_simulated_modalities_depend_on_each_other():
 
 
 def test_unpaired_blocks_are_refused():
-    with pytest.raises(ValueError, match="attributes are not paired: a has 3, b has 2 rows"):
-        check_paired({"a": np.zeros(3), "b": np.zeros(2)})
+    with pytest.raises(ValueError, match="attributes are not paired: 'a' has 3, 'b' has 2 rows"):
+        n_paired({"a": np.zeros(3), "b": np.zeros(2)})

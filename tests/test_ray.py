@@ -156,6 +156,11 @@ def test_damaged_row_groups_are_named_by_workers(cluster, source, model, tmp_pat
     assert report.rows == 900
 
 
+def test_an_address_beside_a_connection_is_refused(cluster, source, model, tmp_path):
+    with pytest.raises(ValueError, match="Ray is connected already; leave address='auto' out"):
+        impute_parquet(source, tmp_path / "o.parquet", model, engine="ray", address="auto")
+
+
 def test_ray_data_is_completed_cell_by_cell(cluster, model):
     import ray
 

@@ -38,7 +38,7 @@ class ImputeTable:
     """
 
     def __init__(self, model: Model, *, ignore: Sequence[str] = (), **params: Any) -> None:
-        self._model = _as_bytes(model)
+        self._model = model_bytes(model)
         self._ignore = tuple(ignore)
         self._params = params
         self._imputer: VSAEImputer | None = None
@@ -93,7 +93,8 @@ def with_ignored(whole: pa.Table, completed: pa.Table) -> pa.Table:
     return whole
 
 
-def _as_bytes(model: Model) -> bytes:
+def model_bytes(model: Model) -> bytes:
+    """Content of a model's file."""
     if not isinstance(model, VSAEImputer):
         load(model)  # a wrong file shall be refused here, not by a worker
         return Path(model).read_bytes()

@@ -146,25 +146,29 @@ def completed_parts(
                     pending[worker.run.remote(item)] = worker, item
                     load[worker] += 1
 
-        hand_out()
-        while pending:
-            (done,), _ = ray.wait(list(pending), num_returns=1)
-            worker, item = pending.pop(done)
-            try:
-                part = ray.get(done)
-            except ray.exceptions.RayActorError as error:
-                deaths[item.name] += 1
-                if deaths[item.name] == MOST_DEATHS:
-                    raise RuntimeError(
-                        f"row group {item.group} of {files.paths[item.file]}: {MOST_DEATHS} workers died at it; give "
-                        "them more memory, or write the file with smaller row groups"
-                    ) from error
-                # What else was on its way to the lost worker fails by itself and comes here too.
-                workers = [other for other in workers if other is not worker] or [actor.remote(*arguments)]
-                waiting.appendleft(item)
-            else:
-                yield part
+        try:
             hand_out()
+            while pending:
+                (done,), _ = ray.wait(list(pending), num_returns=1)
+                worker, item = pending.pop(done)
+                try:
+                    part = ray.get(done)
+                except ray.exceptions.RayActorError as error:
+                    deaths[item.name] += 1
+                    if deaths[item.name] == MOST_DEATHS:
+                        raise RuntimeError(
+                            f"row group {item.group} of {files.paths[item.file]}: {MOST_DEATHS} workers died at it; "
+                            "give them more memory, or write the file with smaller row groups"
+                        ) from error
+                    # What else was on its way to the lost worker fails by itself and comes here too.
+                    workers = [other for other in workers if other is not worker] or [actor.remote(*arguments)]
+                    waiting.appendleft(item)
+                else:
+                    yield part
+                hand_out()
+        finally:
+            for worker in workers:  # one that is still at work would write into a folder that is no longer ours
+                ray.kill(worker)
 
 
 def _ray() -> Any:
@@ -187,6 +191,8 @@ def _connected(address: str | None) -> Iterator[Any]:
     """Ray, connected; a connection that was there before stays."""
     ray = _ray()
     ours = not ray.is_initialized()
+    if not ours and address is not None:
+        raise ValueError(f"Ray is connected already; leave address={address!r} out, or call ray.shutdown() first")
     if ours:
         try:
             ray.init(address=address, log_to_driver=False)

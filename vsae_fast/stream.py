@@ -7,6 +7,7 @@ the same bytes as one that was never cut off.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
@@ -20,8 +21,8 @@ import numpy as np
 
 from vsae_fast.estimator import VSAEImputer
 from vsae_fast.files import load, save
-from vsae_fast.impute_table import ImputeTable
-from vsae_fast.parquet_parts import Part, Todo, digest, local_parts, part_name
+from vsae_fast.impute_table import ImputeTable, Model, model_bytes
+from vsae_fast.parquet_parts import Part, Todo, local_parts, part_name
 from vsae_fast.parquet_source import ParquetFiles, UnreadableError, find_files, sample_rows
 from vsae_fast.stream_log import LOCK, StreamLog, only_run
 from vsae_fast.whole_file import whole_file
@@ -66,7 +67,7 @@ class StreamReport:
 def impute_parquet(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    model: VSAEImputer | str | os.PathLike[str] | None = None,
+    model: Model | None = None,
     *,
     ignore: Sequence[str] = (),
     max_train_rows: int = MAX_TRAIN_ROWS,
@@ -155,7 +156,7 @@ def impute_parquet(
                     path.unlink()
         try:
             options = {**params, "on_error": on_error} if skip else params
-            given = _given(model, work)
+            given = None if model is None else hashlib.sha256(model_bytes(model)).hexdigest()
             log = StreamLog(work, _fingerprint(files, given, ignore, max_train_rows, random_state, options))
             imputer = _model(work, files, model, ignore, max_train_rows, random_state, params, skip)
         except BaseException:
@@ -191,10 +192,10 @@ def _run(
     skip: bool,
 ) -> int:
     """Do what is not done yet; return the target's rows."""
-    groups = [(f, g, part_name(f, g)) for f, n in enumerate(files.n_row_groups) for g in range(n)]
+    groups = [[Todo(f, g, part_name(f, g)) for g in range(n)] for f, n in enumerate(files.n_row_groups)]
     known = {*log.parts, *log.skipped}
-    done = len(known)
-    for part in parts_of([Todo(*group) for group in groups if group[2] not in known]):
+    done, total = len(known), sum(files.n_row_groups)
+    for part in parts_of([item for own in groups for item in own if item.name not in known]):
         if not part.reason:
             log.done(part.name, part.sha256, part.filled)
         elif skip:
@@ -203,13 +204,16 @@ def _run(
             raise UnreadableError(part.reason)
         done += 1
         if progress is not None:
-            progress(done, len(groups))
-    for file, path in enumerate(targets):
+            progress(done, total)
+    n_rows = 0
+    for file, (path, own) in enumerate(zip(targets, groups, strict=True)):
+        kept = [item for item in own if item.name in log.parts]
+        rows = files.group_rows(file)
+        n_rows += sum(rows[item.group] for item in kept)
         if not log.finished(file) or not path.exists():
-            own = [work / name for f, _, name in groups if f == file and name in log.parts]
-            _assemble(own, path, work, files.schema, files.compression(file))
+            _assemble([work / item.name for item in kept], path, work, files.schema, files.compression(file))
             log.finish(file)
-    return sum(files.group_rows(f)[g] for f, g, name in groups if name in log.parts)
+    return n_rows
 
 
 def _assemble(parts: Sequence[Path], path: Path, work: Path, schema: pa.Schema, compression: dict[str, str]) -> None:
@@ -232,7 +236,7 @@ def _assemble(parts: Sequence[Path], path: Path, work: Path, schema: pa.Schema, 
 def _model(
     work: Path,
     files: ParquetFiles,
-    model: VSAEImputer | str | os.PathLike[str] | None,
+    model: Model | None,
     ignore: Sequence[str],
     max_train_rows: int,
     random_state: int,
@@ -282,19 +286,6 @@ def _check_target(files: ParquetFiles, out: Path, targets: Sequence[Path], overw
     existing = [path for path in targets if path.exists()]
     if existing and not overwrite:
         raise FileExistsError(f"{existing[0]} exists; pass overwrite=True to replace it")
-
-
-def _given(model: VSAEImputer | str | os.PathLike[str] | None, work: Path) -> str | None:
-    """Checksum of the caller's model."""
-    if model is None:
-        return None
-    if not isinstance(model, VSAEImputer):
-        return digest(Path(model))
-    temporary = work / "given.tmp"
-    save(model, temporary, overwrite=True)
-    sha256 = digest(temporary)
-    temporary.unlink()
-    return sha256
 
 
 def _fingerprint(

@@ -50,20 +50,25 @@ class StreamLog:
                     self.parts[line["part"]] = line["filled"]
 
     def _lines(self) -> list[dict[str, Any]]:
+        """Lines that are whole; what a killed process left of another one is cut away."""
         if not self._path.exists():
             return []
-        lines = []
-        for text in self._path.read_text().splitlines():
+        lines, whole = [], 0
+        for text in self._path.read_bytes().splitlines(keepends=True):
             try:
                 lines.append(json.loads(text))
             except ValueError:
                 break  # cut off in the middle of a line
+            if not text.endswith(b"\n"):
+                lines.pop()
+                break
+            whole += len(text)
+        if whole < self._path.stat().st_size:
+            os.truncate(self._path, whole)
         return lines
 
     def _append(self, line: dict[str, Any]) -> None:
         with self._path.open("a") as file:
-            if file.tell() and not self._path.read_bytes().endswith(b"\n"):
-                file.write("\n")
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn import datasets
+from sklearn import datasets as bundled
+
+from vsae_fast import datasets
 
 UCI = (
     "heart_cleveland", "heart_statlog", "phishing", "yeast", "white_wine", "mushroom", "phishing_websites",
@@ -27,7 +28,7 @@ def load(name: str, folder: Path | None) -> pd.DataFrame:
         Unknown name, or a UCI set without the folder that holds it.
     """
     if name in BUNDLED:
-        bunch = getattr(datasets, f"load_{name}")(as_frame=True)
+        bunch = getattr(bundled, f"load_{name}")(as_frame=True)
         table: pd.DataFrame = bunch.data.astype(float)
         if name == "diabetes":
             return table.assign(target=bunch.target.astype(float))
@@ -36,12 +37,7 @@ def load(name: str, folder: Path | None) -> pd.DataFrame:
         raise SystemExit(f"unknown set {name!r}; use {', '.join(SETS)}")
     if folder is None:
         raise SystemExit(f"{name} needs --data FOLDER")
-    schema = json.loads((folder / name / "schema.json").read_text())
-    table = pd.read_csv(folder / name / schema["file"], dtype=str, keep_default_na=False, na_values=[""])
-    for column in schema["columns"]:
-        if column["kind"] == "numerical":
-            table[column["name"]] = table[column["name"]].astype(float)
-    return table.drop(columns=DROPPED.get(name, []))
+    return datasets.fetch_uci(name, folder=folder).drop(columns=DROPPED.get(name, []))
 
 
 def sample_rows(table: pd.DataFrame, n_rows: int, seed: int) -> pd.DataFrame:

@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from bench.paper import figures, report
-from bench.paper.cells import QUICK, SEEDS, UNTRAINED, Cell, Scale, cells_of, execute, methods_of
+from bench.paper.cells import QUICK, SEEDS, Cell, Scale, cells_of, execute, methods_of, scale_name
 from bench.paper.printed import TABLES
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -71,7 +71,7 @@ def run(cells: list[Cell], scale: Scale, folder: str | None, results: Path, jobs
     output = results / report.LINES
     models = results / "paper"
     done = {(Cell(*(line[f] for f in Cell._fields)), line["scale"]) for line in report.read(output)}
-    todo = [cell for cell in cells if (cell, _scale_name(cell, scale)) not in done or _lacks_model(cell, scale, models)]
+    todo = [cell for cell in cells if (cell, scale_name(cell, scale)) not in done or _lacks_model(cell, scale, models)]
     kept = {cell: models if cell == figures.CELL else None for cell in todo}
     bar = tqdm(total=len(todo), unit="cell", disable=not todo)
     if jobs == 1:
@@ -88,10 +88,6 @@ def run(cells: list[Cell], scale: Scale, folder: str | None, results: Path, jobs
                 bar.set_postfix_str(" ".join(map(str, futures[future])))
                 bar.update()
     bar.close()
-
-
-def _scale_name(cell: Cell, scale: Scale) -> str:
-    return "full" if cell.method in UNTRAINED and scale.n_rows is None else scale.name
 
 
 def _lacks_model(cell: Cell, scale: Scale, models: Path) -> bool:

@@ -16,12 +16,13 @@ from safetensors.torch import save_file
 
 from bench import environment
 from bench.accuracy.chained import ChainedTrees
-from bench.accuracy.linear import bayesian_ridge
+from bench.accuracy.linear import MeanAndMode, bayesian_ridge
 from bench.baselines.gain import Gain
 from bench.baselines.misgan import MisGan
 from bench.paper import deep, sets
 from bench.paper.printed import TABLES
 from vsae_fast import metrics
+from vsae_fast.models.matching import n_parameters
 
 SEEDS = (0, 1, 2)
 FLOOR = "mean / mode"
@@ -84,6 +85,11 @@ QUICK = Scale(epochs=2, n_samples=20, n_rows=200, gan_steps=20, n_trees=5)
 UNTRAINED = ("MissForest", "MICE", FLOOR, "GAIN", "MisGAN")  # whose length epochs do not decide
 
 
+def scale_name(cell: Cell, scale: Scale) -> str:
+    """Scale of a cell's result; epochs say nothing about methods without them."""
+    return "full" if cell.method in UNTRAINED and scale.n_rows is None else scale.name
+
+
 def methods_of(table: str) -> tuple[str, ...]:
     """Printed methods, those beside them, and the floor."""
     return (FLOOR, *TABLES[table].rows, *EXTRA.get(table, ()))
@@ -122,7 +128,7 @@ def execute(cell: Cell, scale: Scale, folder: str | None, models: Path | None = 
         fitted = deep.fit(cell.method, data, epochs=scale.epochs, n_samples=scale.n_samples, seed=cell.seed)
         completed = fitted.completed
         details = {
-            "n_parameters": deep.size(fitted.model),
+            "n_parameters": n_parameters(fitted.model),
             "epochs": len(fitted.history.epoch),
             "best_epoch": fitted.history.best_epoch + 1,
         }
@@ -134,7 +140,7 @@ def execute(cell: Cell, scale: Scale, folder: str | None, models: Path | None = 
     seconds = time.perf_counter() - begin
     return {
         **cell._asdict(),
-        "scale": "full" if cell.method in UNTRAINED and scale.n_rows is None else scale.name,
+        "scale": scale_name(cell, scale),
         "note": data.note,
         "scores": scores(data, completed),
         "seconds": round(seconds, 2),
@@ -157,14 +163,12 @@ def scores(data: sets.Data, completed: Any) -> dict[str, float]:
         found["PFC"] = metrics.pfc(data.test, completed, data.test_mask)
     else:
         for j, (name, truth) in enumerate(data.test.items()):
-            hidden = ~data.test_mask[:, j]
             if truth.dtype == object:
-                found["PFC"] = float((truth[hidden] != completed[name][hidden]).mean())
+                found["PFC"] = metrics.pfc(data.test, completed, data.test_mask, columns=[name])
                 continue
             # Pixels count from 0 to 1; features, whose printed units are unknown, in standard deviations of the block.
             unit = PIXEL if truth.dtype == np.uint8 else float(data.train[name][data.train_mask[:, j]].std())
-            error = (truth[hidden].astype(np.float64) - completed[name][hidden]) / unit
-            found[f"MSE of {name}"] = float((error**2).mean())
+            found[f"MSE of {name}"] = metrics.mse(data.test, completed, data.test_mask, columns=[name]) / unit**2
         found["sum of MSE"] = sum(value for name, value in found.items() if name.startswith("MSE"))
     return {name: round(value, 6) for name, value in found.items() if not math.isnan(value)}
 
@@ -174,7 +178,7 @@ def _other(cell: Cell, scale: Scale, data: sets.Data) -> Any:
     if not isinstance(known, pd.DataFrame):
         return _mean_and_mode(known, sets.hide(data.test, data.test_mask))
     if cell.method == FLOOR:
-        return known.fillna({name: _centre(column) for name, column in known.items()})
+        return MeanAndMode().fit_transform(known)
     imputer: Any
     if cell.method == "MissForest":
         imputer = ChainedTrees("random forest", n_trees=scale.n_trees, seed=cell.seed)
@@ -183,16 +187,12 @@ def _other(cell: Cell, scale: Scale, data: sets.Data) -> Any:
     elif cell.method == "GAIN":
         imputer = Gain(scale.gan_steps, cell.seed)
     elif cell.method == "MisGAN":
-        imputer = MisGan(scale.gan_steps // 5, cell.seed)
+        imputer = MisGan(scale.gan_steps // MisGan.n_critic, cell.seed)  # as many steps of each critic
     else:
         raise ValueError(f"unknown method {cell.method!r}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return imputer.fit_transform(known)
-
-
-def _centre(column: Any) -> Any:
-    return column.mean() if pd.api.types.is_float_dtype(column) else column.mode()[0]
 
 
 def _mean_and_mode(train: Any, test: Any) -> Any:

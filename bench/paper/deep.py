@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bench.paper.sets import Data, hide
+from bench.paper.sets import BoolArray, Data, hide
 from vsae_fast.baseline_objectives import EvidenceBound, ImportanceWeighted, Subsampled
 from vsae_fast.filling import fill
 from vsae_fast.models.autoencoder import Autoencoder
@@ -17,14 +17,14 @@ from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.hivae import HIVAE
 from vsae_fast.models.latent_model import LatentModel
 from vsae_fast.models.likelihoods import Likelihood
-from vsae_fast.models.matching import n_parameters, widened
+from vsae_fast.models.matching import widened
 from vsae_fast.models.mvae import MVAE
 from vsae_fast.models.vae import CVAE, MIWAE, VAE
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import Objective, TwoPhase
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import paper
-from vsae_fast.table.containers import read_table
+from vsae_fast.table.containers import Table, read_table
 from vsae_fast.table.encode import encode
 from vsae_fast.table.mask import observed_cells
 from vsae_fast.table.schema import Schema, detect_schema
@@ -92,6 +92,12 @@ class Fit(NamedTuple):
     completed: Any
 
 
+def known_cells(X: Any, mask: BoolArray) -> tuple[Table, BoolArray]:
+    """Rows without their hidden cells, and which cells are left."""
+    table = read_table(hide(X, mask))
+    return table, observed_cells(table, None)
+
+
 def fit(name: str, data: Data, *, epochs: int | None, n_samples: int, seed: int) -> Fit:
     """Train a model on the training rows' observed cells and complete the test rows.
 
@@ -107,8 +113,7 @@ def fit(name: str, data: Data, *, epochs: int | None, n_samples: int, seed: int)
     seed : int
         Of parameters, batches and noise.
     """
-    table = read_table(hide(data.train, data.train_mask))
-    observed = observed_cells(table, None)
+    table, observed = known_cells(data.train, data.train_mask)
     columns = table.columns()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Columns kept out of the model")
@@ -143,11 +148,5 @@ def complete(model: LatentModel, schema: Schema, data: Data, n_samples: int, see
         imputed: torch.Tensor = model.impute(x, mask, noise, fill_noise=holes).imputed
         return imputed
 
-    table = read_table(hide(data.test, data.test_mask))
-    result, _ = fill(schema, table, observed_cells(table, None), values)
+    result, _ = fill(schema, *known_cells(data.test, data.test_mask), values)
     return result
-
-
-def size(model: LatentModel) -> int:
-    """Trainable numbers of a model."""
-    return n_parameters(model)

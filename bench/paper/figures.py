@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 
 from bench.paper import sets
 from bench.paper.cells import Cell, Scale, model_name
+from bench.paper.deep import known_cells
 from vsae_fast.models.vsae import VSAE
+from vsae_fast.ops.importance_impute import log_weights
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import paper
-from vsae_fast.table.containers import read_table
 from vsae_fast.table.encode import encode
-from vsae_fast.table.mask import observed_cells
 from vsae_fast.table.schema import Schema, detect_schema
 
 CELL = Cell("mnist_pairs", "MCAR", 0.5, "VSAE", 0)
@@ -36,8 +36,8 @@ class Drawn:
 
     def __init__(self, scale: Scale, data_folder: str | None, folder: Path) -> None:
         self.data = sets.load(*CELL[:3], CELL.seed, data_folder, scale.n_rows)
-        known = read_table(sets.hide(self.data.train, self.data.train_mask))
-        self.schema: Schema = detect_schema(known.columns(), observed_cells(known, None))
+        known, observed = known_cells(self.data.train, self.data.train_mask)
+        self.schema: Schema = detect_schema(known.columns(), observed)
         layout: AttributeLayout = self.schema.layout()
         self.model = VSAE(layout, paper(layout).network)
         self.model.load_state_dict(load_file(model_path(scale, folder)))
@@ -50,8 +50,8 @@ class Drawn:
         blocks = {name: block[rows].astype(np.float32) for name, block in self.data.test.items()}
         mask = np.zeros((len(rows), len(blocks)), dtype=bool)
         mask[:, seen] = True
-        table = read_table(sets.hide(blocks, mask))
-        x, m, _ = encode(self.schema, table.columns(), observed_cells(table, None))
+        table, observed = known_cells(blocks, mask)
+        x, m, _ = encode(self.schema, table.columns(), observed)
         return torch.from_numpy(x), torch.from_numpy(m)
 
     def images(self, x: torch.Tensor, attribute: int) -> Array:
@@ -97,8 +97,6 @@ def _one_latent(
     model: VSAE, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor, generator: torch.Generator
 ) -> torch.Tensor:
     """Conditional mean given one latent, resampled by the importance weights, shape (N, D)."""
-    from vsae_fast.ops.importance_impute import log_weights
-
     proposal = model.encode(x, mask, torch.randn(x.shape, generator=generator))
     z = proposal.sample(noise.unsqueeze(1))  # [K, N, L]
     mask_logits, output = model.decode(z)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vsae_fast.datasets.local import Folder, data_folder, find
-from vsae_fast.datasets.split import Array, Blocks, Split, check_paired, split
+from vsae_fast.datasets.split import Array, Blocks, Split, n_paired, split
 
 # Features at each of 20 time steps, as Tsai et al. (2019) publish them.
 WIDTHS = {
@@ -69,7 +69,7 @@ def fetch_multimodal(name: str, *, folder: Folder = None, seed: int = 0) -> Spli
     if not whole:
         raise FileNotFoundError(f"{own} lacks one of {', '.join(WIDTHS[name])} in every part; put all files there")
     for blocks in whole.values():
-        check_paired(blocks)
+        n_paired(blocks)
     if len(whole) == len(PARTS):
         return Split(parts["train"], parts["valid"], parts["test"])
     joined = {modality: np.concatenate([blocks[modality] for blocks in whole.values()]) for modality in WIDTHS[name]}
@@ -113,7 +113,7 @@ def _read_h5(own: Path, name: str) -> dict[str, Array]:
 
 
 def _split_anew(blocks: Blocks, seed: int) -> Split:
-    order = np.random.default_rng(seed).permutation(check_paired(blocks))
+    order = np.random.default_rng(seed).permutation(n_paired(blocks))
     n_valid, n_test = round(0.1 * len(order)), round(0.2 * len(order))
     rows = order[n_valid + n_test :], order[:n_valid], order[n_valid : n_valid + n_test]
     train, valid, test = ({name: block[part] for name, block in blocks.items()} for part in rows)

@@ -68,8 +68,8 @@ def fetch_mnist_pairs(*, folder: Folder = None, seed: int = 0) -> Split:
     Returns
     -------
     Split
-        23,257 training, 5,814 validation and 4,832 test rows of ``first``, ``second`` (28 x 28, uint8) and nothing
-        else; no image is used twice.
+        23,257 training, 5,814 validation and 4,832 test rows of ``first`` and ``second`` (28 x 28, uint8); no image is
+        used twice.
     """
     digits = load_idx("mnist", folder)
     random = np.random.default_rng(seed)

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vsae_fast.pairing import check_paired
+
 Array = npt.NDArray[Any]
 Blocks = dict[str, Array]
 VALIDATION_SHARE = 0.2  # of the training data, as the printed sizes have it
@@ -40,28 +42,14 @@ def take(blocks: Blocks, rows: Array) -> Blocks:
     return {name: block[rows] for name, block in blocks.items()}
 
 
+def n_paired(blocks: Blocks) -> int:
+    """Number of rows, the same in every attribute; raises ValueError where it is not, or 0."""
+    return check_paired({name: len(block) for name, block in blocks.items()})
+
+
 def split(train: Blocks, test: Blocks, seed: int, *, stand_in: bool = False) -> Split:
     """Set a fifth of the training rows apart, at random, for validation."""
-    n_rows = check_paired(train)
-    check_paired(test)
+    n_rows, _ = n_paired(train), n_paired(test)
     order = np.random.default_rng(seed).permutation(n_rows)
     n_validation = round(VALIDATION_SHARE * n_rows)
     return Split(take(train, order[n_validation:]), take(train, order[:n_validation]), test, stand_in)
-
-
-def check_paired(blocks: Blocks) -> int:
-    """Number of rows, the same in every attribute.
-
-    Raises
-    ------
-    ValueError
-        An attribute without rows, or attributes of different lengths.
-    """
-    lengths = {name: len(block) for name, block in blocks.items()}
-    for name, length in lengths.items():
-        if length == 0:
-            raise ValueError(f"attribute {name!r} has no rows; check its file")
-    if len(set(lengths.values())) > 1:
-        shown = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise ValueError(f"attributes are not paired: {shown} rows; every attribute needs one row per case")
-    return next(iter(lengths.values()))

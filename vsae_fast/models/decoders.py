@@ -56,13 +56,21 @@ class Decoder(nn.Module):
         return tuple(folded)
 
 
-class LearnedScale(nn.Module):
-    """One learned standard deviation for each attribute, shared by its columns and never below ``min_scale``."""
+class DecodersWithContext(nn.Module):
+    """What decoders have in common: a context of the row in the data decoder's first layer, and learned scales.
 
-    def __init__(self, layout: AttributeLayout, min_scale: float) -> None:
+    Each attribute has one learned standard deviation, shared by its columns and never below ``config.min_scale``.
+    """
+
+    data: Decoder
+    context: nn.Linear | None
+    mask_constant: float  # to be added to every log p(m | z) so that it is 0 where there is no mask decoder
+
+    def __init__(self, layout: AttributeLayout, config: NetworkConfig) -> None:
         super().__init__()
         self.layout = layout
-        self.min_scale = min_scale
+        self.min_scale = config.min_scale
+        self.negative_slope = config.negative_slope
         self.register_buffer("column_attribute", layout.column_attribute(torch.device("cpu")), persistent=False)
         self.raw_scale = nn.Parameter(torch.zeros(layout.n_attributes))
 
@@ -70,14 +78,6 @@ class LearnedScale(nn.Module):
         """Log standard deviation of each numerical column, shape (D,)."""
         raw = torch.log(self.raw_scale.exp() + self.min_scale)
         return raw[self.get_buffer("column_attribute")]
-
-
-class DecodersWithContext(LearnedScale):
-    """What decoders with a row's context in the data decoder's first layer have in common."""
-
-    data: Decoder
-    context: nn.Linear | None
-    mask_constant: float  # to be added to every log p(m | z) so that it is 0 where there is no mask decoder
 
     @torch.no_grad()
     def folded_context(self) -> torch.Tensor | None:
@@ -102,8 +102,7 @@ class Decoders(DecodersWithContext):
     mask_constant = 0.0
 
     def __init__(self, layout: AttributeLayout, config: NetworkConfig) -> None:
-        super().__init__(layout, config.min_scale)
-        self.negative_slope = config.negative_slope
+        super().__init__(layout, config)
         n_latent = layout.n_attributes * config.latent_per_attribute
         self.mask = Decoder(n_latent, config.mask_hidden, layout.n_attributes, config.negative_slope)
         self.data = Decoder(
@@ -150,8 +149,7 @@ class MaskFreeDecoders(DecodersWithContext):
     """
 
     def __init__(self, layout: AttributeLayout, config: NetworkConfig, n_context: int = 0) -> None:
-        super().__init__(layout, config.min_scale)
-        self.negative_slope = config.negative_slope
+        super().__init__(layout, config)
         self.mask_constant = layout.n_attributes * math.log(2.0)
         n_latent = layout.n_attributes * config.latent_per_attribute
         self.data = Decoder(n_latent, config.data_hidden, layout.n_columns, config.negative_slope, config.linear_tail)

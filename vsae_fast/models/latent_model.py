@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ class Proposal(NamedTuple):
         return self.mean + self.scale * noise
 
 
-class LatentModel(nn.Module):
+class LatentModel(nn.Module, ABC):
     """Latent-variable model of partially observed rows; ``mask`` is 1 where an attribute is observed.
 
     Subclasses have ``decoders`` and :meth:`encode`.
@@ -67,6 +68,7 @@ class LatentModel(nn.Module):
         """``L``, over all attributes."""
         return self.layout.n_attributes * self.config.latent_per_attribute
 
+    @abstractmethod
     def encode(self, x: Rows, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
         """Propose latents.
 
@@ -84,7 +86,6 @@ class LatentModel(nn.Module):
         -------
         Proposal
         """
-        raise NotImplementedError
 
     def decode(self, z: torch.Tensor, hidden: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Mask logits (..., M) and outputs (..., D) of latents (..., L); ``hidden`` (N, H) feeds the skip path."""

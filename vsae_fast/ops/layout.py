@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from vsae_fast.pairing import check_paired
+
 Kind = Literal["numerical", "categorical"]
 KIND_NAMES: tuple[Kind, ...] = get_args(Kind)  # by their codes, AttributeKind in csrc/core/importance_impute.h
 KIND_CODES: dict[Kind, int] = {kind: code for code, kind in enumerate(KIND_NAMES)}
@@ -124,10 +126,7 @@ class AttributeLayout:
             return attributes
         if len(attributes) != self.n_attributes:
             raise ValueError(f"x has {len(attributes)} attributes, but the model has {self.n_attributes}")
-        lengths = {name: len(values) for name, values in attributes.items()}
-        if len(set(lengths.values())) > 1 or 0 in lengths.values():
-            shown = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
-            raise ValueError(f"attributes are not paired: {shown} rows; pass one row per case in each")
+        check_paired({name: len(values) for name, values in attributes.items()})
         parts = []
         for (name, values), width in zip(attributes.items(), self.widths, strict=True):
             flat = values.reshape(len(values), -1)

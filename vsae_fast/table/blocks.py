@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vsae_fast.pairing import check_paired
 from vsae_fast.table.column import BoolArray, Column
 from vsae_fast.table.containers import Table, Writer, read_table
 
@@ -118,12 +119,9 @@ class AttributesTable:
             raise ValueError("X has 0 feature(s) (an empty dict) while a minimum of 1 is required.")
         self._given = dict(attributes)
         self.names: list[Hashable] = list(attributes)
-        lengths = {name: _n_rows(name, values) for name, values in attributes.items()}
-        if len(set(lengths.values())) > 1:
-            shown = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
-            raise ValueError(f"attributes are not paired: {shown} rows; pass one row per case in each")
+        n_rows = check_paired({name: _n_rows(name, values) for name, values in attributes.items()})
         self._parts: list[Table] = [_part(name, values) for name, values in attributes.items()]
-        self.shape = (next(iter(lengths.values())), len(self.names))
+        self.shape = (n_rows, len(self.names))
 
     def columns(self) -> list[Column]:
         return [replace(part.columns()[0], name=name) for name, part in zip(self.names, self._parts, strict=True)]
@@ -161,18 +159,14 @@ def _column_shape(values: Any, part: Table) -> Any:
     return values if isinstance(part, BlockTable) else values.reshape(-1)
 
 
+def _no_array(name: Hashable, values: Any) -> ValueError:
+    return ValueError(f"attribute {name!r} is a {type(values).__name__}; pass an array of one row per case")
+
+
 def _n_rows(name: Hashable, values: Any) -> int:
-    try:
-        n_rows = len(values)
-    except TypeError as error:
-        raise ValueError(
-            f"attribute {name!r} is a {type(values).__name__}; pass an array of one row per case"
-        ) from error
-    if isinstance(values, (str, bytes, Mapping)):
-        raise ValueError(f"attribute {name!r} is a {type(values).__name__}; pass an array of one row per case")
-    if n_rows == 0:
-        raise ValueError(f"attribute {name!r} has 0 rows while a minimum of 1 is required.")
-    return n_rows
+    if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
+        raise _no_array(name, values)
+    return len(values)
 
 
 def _part(name: Hashable, values: Any) -> Table:
@@ -199,5 +193,5 @@ def _as_array(name: Hashable, values: Any) -> npt.NDArray[Any]:
     if array.dtype.kind in "US" and not isinstance(values, np.ndarray):
         array = np.asarray(values, dtype=object)  # ["a", 1.5] must not turn its number into text
     if array.ndim == 0:
-        raise ValueError(f"attribute {name!r} is a {type(values).__name__}; pass an array of one row per case")
+        raise _no_array(name, values)
     return array
