@@ -89,14 +89,16 @@ class TwoPhase:
     """Gong et al. 2021, appendix D.
 
     Phase 1 maximises the bound on ``(x_o, m)``. In phase 2 every batch is fed twice: the first pass, without gradient,
-    draws samples of ``x_u`` from the current model; the second scores them, in expectation, with a fresh ``z``.
+    gives what the current model expects of ``x_u`` over samples of ``z``; the second scores it with a fresh ``z``. The
+    paper draws ``x_u`` as well; taking that average in closed form leaves the expectation of every gradient as it is
+    (:func:`vsae_fast.ops.sample_moments.sample_moments`).
 
     Parameters
     ----------
     warmup_epochs : int
         Epochs of phase 1.
     n_unobserved_samples : int
-        Samples of ``x_u``.
+        Samples of ``z`` in the first pass.
     n_validation_samples : int
         Samples of ``z`` that the validation bound averages.
     """
@@ -127,7 +129,7 @@ class TwoPhase:
     def expected_target(
         self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, draws: Draws
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Observed values and the moments of sampled ``x_u``: target and variance, each (N, D)."""
+        """Observed values and the expected ``x_u``: target and variance, each (N, D)."""
         with evaluation_mode(model):
             proposal = model.encode(x, mask, fill_noise(model, x, draws))
             moment, variance = sample_moments(

@@ -110,8 +110,8 @@ struct Latents {
     float* z;
 };
 
-// What a block of S samples of N rows adds to the statistics of x ~ p(x | z): sums of numerical outputs and of their
-// squares, counts of drawn levels.
+// What a block of S samples of N rows adds to the sums of E[x | z]: outputs of numerical columns and their squares,
+// class probabilities of categorical ones (whose squares are left at zero).
 struct SampleMoments {
     int n_samples;
     int n_rows;
@@ -119,27 +119,22 @@ struct SampleMoments {
     int n_columns;
     const int* attribute_start;
     const int* attribute_kind;
-    const float* output;   // [S N, D]
-    const float* uniform;  // [S N, D], or null without categorical columns
+    const float* output;  // [S N, D]
     int column_stride;
-    int noise_stride;
-    float* total;   // [N, D], stride column_stride
-    float* square;  // [N, D]
+    float* total;    // [N, D], stride column_stride
+    float* square;   // [N, D]
+    float* scratch;  // [D] for this call alone; null without categorical columns
 };
 
-// What Gaussian noise adds to mean and variance of S sampled outputs; see gaussian_moments in sample_moments_body.h.
-struct GaussianMoments {
+// The samples of one row, `step` floats apart, as deviations from their mean that follow each other by `stride` floats.
+struct CentredRow {
     int n_samples;
-    int n_rows;
     int n_columns;
-    const float* log_scale;  // [D]
-    const float* numerical;  // [D] 1 in numerical columns, else 0
-    const float* normal;     // [3, N, D] standard normal
-    const float* gamma;      // [N, D] Gamma((S - 2) / 2, rounded down)
-    int column_stride;
-    int noise_stride;
-    float* moment;    // [N, D] in: mean of the outputs; out: of the samples
-    float* variance;  // [N, D]
+    const float* h;
+    long step;
+    int stride;
+    float* mean;
+    float* centred;
 };
 
 // Adam with decoupled weight decay (Loshchilov and Hutter 2019) on a flat run of parameters.

@@ -89,15 +89,32 @@ class FoldedMlp {
         return widest;
     }
 
+    int n_hidden() const { return layers_.back().n_in; }
+    // The last layer: weight [n_hidden, n_out] and bias, rows of row_stride(n_out).
+    const float* output_weight() const { return layers_.back().weight.data(); }
+    const float* output_bias() const { return layers_.back().bias.data(); }
+
     // Runs rows first_row.. of a block and writes their outputs to `out`. The context has a row per `context_rows` rows
     // of the block.
     void run(Matrix in, int rows, float* even, float* odd, float* out, const Matrix* context = nullptr,
              int context_rows = 1, long first_row = 0) const {
+        run_layers(layers_.size(), in, rows, even, odd, out, context, context_rows, first_row);
+    }
+
+    // The same without the last layer: writes the last hidden vectors, which takes two layers or more.
+    void run_hidden(Matrix in, int rows, float* even, float* odd, float* out, const Matrix* context = nullptr,
+                    int context_rows = 1, long first_row = 0) const {
+        run_layers(layers_.size() - 1, in, rows, even, odd, out, context, context_rows, first_row);
+    }
+
+   private:
+    void run_layers(std::size_t count, Matrix in, int rows, float* even, float* odd, float* out, const Matrix* context,
+                    int context_rows, long first_row) const {
         Matrix x = in;
-        for (std::size_t i = 0; i < layers_.size(); ++i) {
+        for (std::size_t i = 0; i < count; ++i) {
             const Folded& layer = layers_[i];
             const int stride = row_stride(layer.n_out), columns = whole_lines(layer.n_out);
-            float* y = i + 1 == layers_.size() ? out : i % 2 ? odd : even;
+            float* y = i + 1 == count ? out : i % 2 ? odd : even;
             const bool adds = i == 0 && context;
             if (adds)
                 for (long r = 0; r < rows; ++r) {
@@ -110,7 +127,6 @@ class FoldedMlp {
         }
     }
 
-   private:
     struct Folded {
         int n_in, n_out;
         bool active;

@@ -1,4 +1,4 @@
-// Phase 2: samples of x_u from the current model, in evaluation mode, and the pass that scores them.
+// Phase 2: what the current model expects of x_u, in evaluation mode, and the pass that scores them.
 #include <optional>
 
 #include "cpu/folded_mlp.h"
@@ -6,7 +6,7 @@
 
 namespace vsae {
 
-// Writes target (observed values, means of the sampled ones) and variance, and runs the second pass up to its outputs:
+// Writes target (observed values, means of the expected ones) and variance, and runs the second pass up to its outputs:
 // nothing before the likelihood asks for the samples, so that one thread may run it while others sample.
 void Network::sample_unobserved_and_forward(int n_samples, int n) {
     std::optional<FoldedMlp> mask_decoder, data_decoder;
@@ -20,8 +20,9 @@ void Network::sample_unobserved_and_forward(int n_samples, int n) {
             for (int c = 0; c < shape_.data_hidden[0]; ++c)
                 context.data[r * context.stride + c] *= data_decoder->factors()[static_cast<std::size_t>(c)];
     if (!sampler_)
-        sampler_ = std::make_unique<MomentSampler>(Attributes{shape_.attribute_start, shape_.attribute_kind, n_latent_},
-                                                   objective_.n_unobserved_samples, max_rows_);
+        sampler_ =
+            std::make_unique<MomentSampler>(Attributes{shape_.attribute_start, shape_.attribute_kind, n_latent_},
+                                            data_decoder->n_hidden(), objective_.n_unobserved_samples, max_rows_);
     sampler_->prepare(*mask_decoder, *data_decoder,
                       {n, mean_.data(), log_variance_.data(), shape_.skip ? &context : nullptr, log_scale_.data()},
                       draws_, work_.n_threads());
@@ -31,7 +32,7 @@ void Network::sample_unobserved_and_forward(int n_samples, int n) {
         else
             sampler_->run_task(work_.kernels, task - 1, thread);
     });
-    sampler_->finish(work_.kernels, target_.data(), variance_.data());
+    sampler_->finish(work_, target_.data(), variance_.data());
     for (long r = 0; r < n; ++r)
         for (int a = 0; a < n_attributes_; ++a) {
             if (!(mask_.data()[r * attribute_stride_ + a] > 0)) continue;

@@ -114,27 +114,5 @@ static void fill_normal(std::uint64_t seed, std::uint64_t number, float* out, lo
     }
 }
 
-// Gamma(shape) numbers for a whole shape: sums of exponential ones, minus the logarithm of a product of `shape` uniform
-// numbers. A line of the result takes `shape` lines of the stream, one after the other. `floats` counts whole lines.
-static void fill_gamma(std::uint64_t seed, std::uint64_t number, int shape, float* out, long floats) {
-    constexpr int kFactors = 4;  // a factor is at least 2^-25: four of them cannot underflow
-    RandomStream stream(seed, number);
-    UintVec words[kLine / kLanes];
-    for (long i = 0; i < floats; i += kLine) {
-        Vec sum[kLine / kLanes] = {};
-        for (int term = 0; term < shape; term += kFactors) {
-            Vec product[kLine / kLanes];
-            for (Vec& p : product) p = splat(1.0f);
-            for (int factor = term; factor < shape && factor < term + kFactors; ++factor) {
-                stream.next(words);
-                for (int v = 0; v < kLine / kLanes; ++v)
-                    product[v] *= (to_float(words[v] >> 8) + 0.5f) * 0x1p-24f;  // in (0, 1]
-            }
-            for (int v = 0; v < kLine / kLanes; ++v) sum[v] += log(1.0f / product[v]);
-        }
-        for (int v = 0; v < kLine / kLanes; ++v) store(out + i + v * kLanes, sum[v]);
-    }
-}
-
 }  // namespace VSAE_ISA
 }  // namespace vsae

@@ -1,10 +1,12 @@
-// Samples of x_u from both decoders in evaluation mode, reduced to their first two moments (appendix D).
+// Moments of x ~ p(x | z) over samples of z from both decoders in evaluation mode (phase 2 of appendix D).
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "cpu/aligned_buffer.h"
+#include "cpu/block_moments.h"
 #include "cpu/folded_mlp.h"
 #include "cpu/shared_work.h"
 
@@ -29,44 +31,52 @@ struct Attributes {
 // run_task(0..n_tasks() - 1) in any order, then finish().
 class MomentSampler {
    public:
-    MomentSampler(Attributes attributes, int n_samples, int max_rows);
+    // `n_hidden` is the width of the data decoder's last hidden layer.
+    MomentSampler(Attributes attributes, int n_hidden, int n_samples, int max_rows);
 
     struct Rows {
         int n;
         const float* mean;          // [N, L], stride row_stride(L)
         const float* log_variance;  // likewise
         const Matrix* context;      // a row for each row, folded; or null
-        const float* log_scale;     // [D], padded to whole lines
+        const float* log_scale;     // [D]
     };
 
     // Copies the rows, keeps the decoders' addresses and takes the streams that the tasks will draw from; tasks will
     // run on `n_threads` threads.
     void prepare(const FoldedMlp& mask_decoder, const FoldedMlp& data_decoder, const Rows& rows, Draws& draws,
                  int n_threads);
-    int n_tasks() const { return n_blocks_ + any_numerical_; }
+    int n_tasks() const { return n_blocks_; }
     void run_task(const TrainingKernels& kernels, int task, int thread);
-    // Writes mean and population variance of the samples, [N, D] with stride row_stride(D).
-    void finish(const TrainingKernels& kernels, float* moment, float* variance);
+    // Writes mean and variance of x, [N, D] with stride row_stride(D): variances of an attribute's columns are their
+    // mean, those of categorical columns 0.
+    void finish(SharedWork& work, float* moment, float* variance);
 
    private:
     // What one thread needs.
     struct Scratch {
-        AlignedBuffer noise, z, logits, even, odd, output, uniform;
+        AlignedBuffer noise, z, logits, even, odd, hidden, output, share;
     };
 
     Attributes attributes_;
-    int n_samples_, max_rows_, n_blocks_, latent_stride_, z_stride_, column_stride_, attribute_stride_, context_stride_;
-    bool any_numerical_, any_categorical_;
-    AlignedBuffer numerical_;       // [D] 1 in numerical columns
-    AlignedBuffer total_, square_;  // of each block of samples
-    AlignedBuffer mean_, log_variance_, log_scale_, normal_, gamma_;
+    int n_hidden_, n_samples_, max_rows_, n_blocks_, latent_stride_, z_stride_, hidden_stride_, attribute_stride_;
+    int context_stride_ = 0;
+    std::vector<int> decoded_;       // attributes whose outputs are decoded sample by sample
+    std::vector<int> start_, kind_;  // of these
+    int decoded_stride_;
+    AlignedBuffer weight_, bias_;         // of their outputs
+    std::unique_ptr<BlockMoments> wide_;  // the others, if there are any
+    AlignedBuffer total_, square_;        // of each block of samples
+    AlignedBuffer mean_, log_variance_, log_scale_;
     std::vector<AlignedBuffer> context_;  // one buffer, or none
     std::vector<Scratch> scratch_;
     const FoldedMlp *mask_decoder_ = nullptr, *data_decoder_ = nullptr;
     int n_rows_ = 0;
     Draws draws_{};
 
-    void draw_gaussian_noise(const TrainingKernels& kernels);
+    bool any_categorical() const;
+    void split(int max_rows);
+    void finish_decoded(float* moment, float* variance) const;
 };
 
 }  // namespace vsae

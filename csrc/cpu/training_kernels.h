@@ -18,13 +18,13 @@ struct TrainingKernels {
     void (*draw_latents)(const Latents&);
     void (*log_weights)(const LogWeights&);
     void (*sample_moments)(const SampleMoments&);
-    void (*gaussian_moments)(const GaussianMoments&);
+    void (*centre)(const CentredRow&);
+    float (*dot)(const float* x, const float* y, long floats);
     void (*scale_rows)(float* h, int rows, int columns, int stride, const float* factor);
     void (*adam)(const AdamStep&);
     double (*squared_norm)(const float* x, long floats);
     void (*fill_uniform)(std::uint64_t seed, std::uint64_t number, float* out, long floats);
     void (*fill_normal)(std::uint64_t seed, std::uint64_t number, float* out, long floats);
-    void (*fill_gamma)(std::uint64_t seed, std::uint64_t number, int shape, float* out, long floats);
 };
 
 const TrainingKernels& training_kernels_for(CpuLevel level);

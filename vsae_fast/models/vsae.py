@@ -7,11 +7,11 @@ import torch
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.decoders import Decoders
 from vsae_fast.models.encoders import AttributiveEncoders, CollectiveEncoder, GroupedEncoder
+from vsae_fast.models.generation import sample_data
 from vsae_fast.models.latent_model import LatentModel, Proposal, Rows
 from vsae_fast.ops.draws import TorchDraws
 from vsae_fast.ops.folded_encoders import FoldedEncoders
 from vsae_fast.ops.layout import AttributeLayout
-from vsae_fast.ops.sample_moments import sample_data
 
 
 class VSAE(LatentModel):

@@ -21,9 +21,6 @@ class Draws(Protocol):
     def uniform(self, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
         """Uniform numbers on [0, 1)."""
 
-    def gamma(self, concentration: int, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
-        """Gamma(concentration, 1) numbers for a whole concentration; zeros for 0."""
-
 
 class TorchDraws:
     """Numbers of a :class:`torch.Generator`, on its device."""
@@ -38,10 +35,6 @@ class TorchDraws:
     def uniform(self, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
         """Uniform numbers on [0, 1)."""
         return torch.rand(shape, generator=self.generator, dtype=like.dtype, device=like.device)
-
-    def gamma(self, concentration: int, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
-        """Gamma(concentration, 1) numbers for a whole concentration: sums of exponential ones."""
-        return -torch.log1p(-self.uniform((concentration, *shape), like)).sum(0)
 
 
 class StreamDraws:
@@ -61,14 +54,6 @@ class StreamDraws:
     def uniform(self, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
         """Uniform numbers on [0, 1): 24 bits."""
         return self._draw(_native.fill_uniform, shape, like)
-
-    def gamma(self, concentration: int, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
-        """Gamma(concentration, 1) numbers: a line of them takes ``concentration`` lines of uniform ones."""
-        columns = -(-shape[-1] // LINE)
-        rows = math.prod(shape[:-1])
-        uniform = self.uniform((rows * columns, concentration, LINE), like) + 2**-25
-        gamma = -torch.log(uniform).sum(1).view(*shape[:-1], columns * LINE)
-        return gamma[..., : shape[-1]]
 
     def _draw(self, fill: _native.Fill, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
         columns = -(-shape[-1] // LINE) * LINE

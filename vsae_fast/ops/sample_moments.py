@@ -1,56 +1,26 @@
-"""Phase 2's samples of the unobserved attributes, reduced to what the expected bound needs (appendix D).
+"""What the current model expects of the unobserved attributes: phase 2 of appendix D.
 
-For s = 1..S: ``z_s ~ q(z | x_o, m)``, ``x_s ~ p(x | z_s)``; the result is the mean and variance of numerical columns
-and the class frequencies of categorical ones. Samples are drawn in small blocks: nothing of size N x S x D is kept.
+For s = 1..S: ``z_s ~ q(z | x_o, m)``. The paper draws ``x_s ~ p(x | z_s)`` too and averages the bound over the samples;
+here that average is taken in closed form, sample by sample of z. The bound is linear in the one-hot levels and in the
+first two moments of the numbers, so that its gradient has the same expectation and less variance.
 
-Given the outputs ``o_s``, the Gaussian part of numerical samples ``x_s = o_s + sigma e_s`` enters the moments through
-three numbers only: with ``a, b ~ N(0, 1)`` and ``c ~ chi^2(S - 2)``, independent::
-
-    mean(x) = mean(o) + sigma a / sqrt(S)
-    var(x)  = var(o) + (2 sigma sqrt(S var(o)) b + sigma^2 (b^2 + c)) / S
-
-(split ``e`` into its part along ``(1, .., 1)``, its part along the centred ``o``, and the rest). The moments have
-exactly the law that they have when every ``e_s`` is drawn.
+The result is the mean of ``E[x | z_s]`` and the variance of numbers, reduced to what the bound needs: columns of one
+attribute share their scale, so that the mean of their variances will do. Samples are decoded in small blocks: nothing
+of size N x S x D is kept.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 
 from vsae_fast import _native
 from vsae_fast.ops.draws import Draws, StreamDraws
 from vsae_fast.ops.folded_decoders import FoldedDecoders, unflatten
-from vsae_fast.ops.layout import gather_group
+from vsae_fast.ops.importance_impute import expected_value
+from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.registry import Addresses, Op, check_like
 
 BLOCK = 10  # samples decoded at once; csrc/cpu/sample_moments.cpp draws in the same blocks
-
-
-def one_hot_draw(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Draw one-hot levels from softmax(logits), shape (..., width), by Gumbel's trick."""
-    tiny = torch.finfo(torch.float32).tiny
-    gumbel = -torch.log(-torch.log(uniform.clamp(min=tiny)))
-    return torch.nn.functional.one_hot((logits + gumbel).argmax(-1), logits.shape[-1]).to(logits.dtype)
-
-
-def sample_data(output: torch.Tensor, decoders: FoldedDecoders, draws: Draws) -> torch.Tensor:
-    """Draw x from p(x | z) for decoder outputs (..., D): Gaussian values and one-hot levels."""
-    x = torch.zeros_like(output)
-    kinds = decoders.layout.kinds
-    normal = draws.normal(tuple(output.shape), output) if "numerical" in kinds else None
-    uniform = draws.uniform(tuple(output.shape), output) if "categorical" in kinds else None
-    for group in decoders.layout.groups(output.device):
-        if normal is not None and group.kind == "numerical":
-            mean = gather_group(output, group, 0.0)
-            scale = gather_group(decoders.log_scale, group, 0.0).exp()
-            values = mean + scale * gather_group(normal, group, 0.0)
-        elif uniform is not None:
-            values = one_hot_draw(gather_group(output, group, -torch.inf), gather_group(uniform, group, 0.5))
-        real = group.columns < decoders.layout.n_columns
-        x[..., group.columns[real]] = values[..., real]
-    return x
 
 
 def _decode_and_sum(
@@ -68,44 +38,21 @@ def _decode_and_sum(
         count = min(BLOCK, n_samples - begin)
         noise = draws.normal((count * mean.numel(),), mean).view(count, *mean.shape)
         _, output = decoders.decode(mean + scale * noise, context)
-        x = _draw_levels(output, decoders, draws)  # [S', N, D]
-        total += x.sum(0)
-        square += (x**2).sum(0)
+        expected = expected_value(output, layout)  # [S', N, D]
+        total += expected.sum(0)
+        square += (expected**2).sum(0)
     moment = total / n_samples
-    variance = (square / n_samples - moment**2).clamp(min=0)
-    if "numerical" in layout.kinds:
-        numerical = torch.tensor([kind == "numerical" for kind in layout.kinds], device=mean.device)
-        sigma = decoders.log_scale.exp() * numerical[layout.column_attribute(mean.device)]
-        return _add_gaussian_noise(moment, variance, sigma, n_samples, draws)
-    return moment, variance
+    spread = (square / n_samples - moment**2).clamp(min=0)
+    variance = _mean_over_attribute(spread, layout) + (2 * decoders.log_scale).exp()
+    numerical = torch.tensor([kind == "numerical" for kind in layout.kinds], device=mean.device)
+    return moment, variance * numerical[layout.column_attribute(mean.device)]
 
 
-def _draw_levels(output: torch.Tensor, decoders: FoldedDecoders, draws: Draws) -> torch.Tensor:
-    """Outputs (..., D) of numerical columns as they are, one-hot levels drawn for the categorical ones."""
-    if "categorical" not in decoders.layout.kinds:
-        return output
-    x = output.clone()
-    uniform = draws.uniform(tuple(output.shape), output)
-    for group in decoders.layout.groups(output.device):
-        if group.kind == "categorical":
-            levels = one_hot_draw(gather_group(output, group, -torch.inf), gather_group(uniform, group, 0.5))
-            real = group.columns < decoders.layout.n_columns
-            x[..., group.columns[real]] = levels[..., real]
-    return x
-
-
-def _add_gaussian_noise(
-    moment: torch.Tensor, variance: torch.Tensor, sigma: torch.Tensor, n_samples: int, draws: Draws
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn the moments (N, D) of outputs into those of samples; sigma (D,) is 0 in categorical columns."""
-    along_mean, along_output, left = draws.normal((3, *moment.shape), moment)
-    freedom = max(n_samples - 2, 0)
-    chi_squared = 2 * draws.gamma(freedom // 2, tuple(moment.shape), moment) + freedom % 2 * left**2
-    added = 2 * sigma * (n_samples * variance).sqrt() * along_output + sigma**2 * (along_output**2 + chi_squared)
-    moment = moment + sigma * along_mean / math.sqrt(n_samples)
-    if n_samples == 1:
-        return moment, torch.zeros_like(variance)
-    return moment, (variance + added / n_samples).clamp(min=0)
+def _mean_over_attribute(value: torch.Tensor, layout: AttributeLayout) -> torch.Tensor:
+    """Mean over each attribute's columns in every one of them, (N, D) to (N, D)."""
+    attribute = layout.column_attribute(value.device)
+    total = value.new_zeros(value.shape[0], layout.n_attributes).index_add_(1, attribute, value)
+    return (total / total.new_tensor(layout.widths))[:, attribute]
 
 
 Tensors = list[torch.Tensor]
@@ -213,7 +160,7 @@ def sample_moments(
     context: torch.Tensor | None = None,
     backend: str = "auto",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw samples of x from the current model and return their first two moments.
+    """Mean and variance of x under the current model, over samples of z.
 
     Parameters
     ----------
@@ -233,9 +180,10 @@ def sample_moments(
     Returns
     -------
     moment : torch.Tensor, shape (N, D)
-        Means of numerical columns, class frequencies of categorical ones.
+        Means of numerical columns, class probabilities of categorical ones.
     variance : torch.Tensor, shape (N, D)
-        Population variance of the samples (used for numerical columns only).
+        Of numerical columns: population variance of their decoded means plus the variance of p(x | z), the mean over
+        the columns of their attribute in each of them; 0 in categorical columns.
 
     Raises
     ------
@@ -253,8 +201,7 @@ def sample_moments(
             raise ValueError("backend='cpu' of sample_moments draws from StreamDraws; use backend='reference'")
         return _decode_and_sum(mean, scale, context, decoders, n_samples, draws)
     number = draws.number
-    kinds = set(decoders.layout.kinds)
-    draws.number += -(-n_samples // BLOCK) * (1 + ("categorical" in kinds)) + 2 * ("numerical" in kinds)
+    draws.number += -(-n_samples // BLOCK)
     layers = (*decoders.data_layers, decoders.output)
     moment, variance = run(
         mean,
