@@ -36,7 +36,8 @@ QUICK = {"epochs": 20, "n_models": 1, "n_samples": 200}
 TRAINED = {"max_train_rows": 1_000, **QUICK}
 STREAM = """
 import json, sys
-from vsae_fast import impute_parquet
+from vsae_fast import checkpoints, impute_parquet
+checkpoints.SECONDS = 0.0  # as a long training would, in a short one
 source, target, model, options = sys.argv[1:]
 print("ready", flush=True)
 impute_parquet(source, target, model or None, **json.loads(options))

@@ -163,6 +163,14 @@ def test_fit_then_impute_with_the_model(capsys):
     assert VSAEImputer.load("n.safetensors").n_features_in_ == 6
 
 
+def test_training_keeps_checkpoints_where_it_is_told_to():
+    write_csv("in.csv")
+    for out in ("a.csv", "b.csv"):
+        assert call("impute", "in.csv", out, "--checkpoint-dir", "training", *QUICK) == 0
+    assert list(Path("training").glob("network-*.safetensors"))
+    assert Path("a.csv").read_text() == Path("b.csv").read_text()
+
+
 def test_mask_file():
     write_csv("in.csv")
     whole = pd.read_csv("in.csv", dtype=str, keep_default_na=False)
@@ -316,6 +324,7 @@ def test_damaged_files_of_a_folder_are_left_out_and_named(capsys):
     ("arguments", "status", "message"),
     [
         (["data", "done", "--n-imputations", "2"], 2, "--n-imputations is for single files"),
+        (["data", "done", "--checkpoint-dir", "training"], 2, "--checkpoint-dir is for single files"),
         (["data", "done", "--mask", "m.csv"], 2, "--mask is for single files"),
         (["data", "done", "--model", "m", "--epochs", "2"], 2, "leave --schema and --epochs out"),
         (["data", "data/0.parquet"], 1, "is a file and the source is several"),

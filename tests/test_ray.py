@@ -1,5 +1,6 @@
 """A local Ray cluster of several node processes: the same bytes as one process, and nothing lost with a node."""
 
+import os
 import pickle
 import sys
 
@@ -11,6 +12,8 @@ import pytest
 from tests.test_stream import CutOffError, cut_off_after, damage, files_below, make_table
 from vsae_fast import VSAEImputer, impute_parquet
 from vsae_fast.impute_table import ImputeTable, n_missing
+from vsae_fast.parquet_parts import Todo
+from vsae_fast.parquet_source import find_files
 
 QUICK = {"epochs": 2, "n_models": 1, "n_samples": 20}
 NODES = 2
@@ -134,6 +137,38 @@ def test_a_killed_node_loses_nothing(cluster, source, model, tmp_path):
     impute_parquet(source, tmp_path / "many.parquet", model, engine="ray", concurrency=3, progress=kill, n_samples=1000)
     assert killed
     assert (tmp_path / "many.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
+
+
+def test_workers_without_a_processor_hold_nothing_up(cluster, source, model, tmp_path):
+    """More are asked for than the cluster has processors for, or than it has left."""
+    impute_parquet(source, tmp_path / "one.parquet", model)
+    impute_parquet(source, tmp_path / "many.parquet", model, engine="ray", concurrency=NODES + 2)
+    assert (tmp_path / "many.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
+
+
+def test_a_row_group_that_kills_its_workers_is_named(cluster, source, model, tmp_path):
+    """As one does that is too large for their memory; the others are done all the same."""
+    from vsae_fast.ray import completed_parts
+
+    table = make_table(1000)
+    deadly = table["full"][400].as_py()  # the first row of row group 4
+
+    class Deadly(ImputeTable):
+        def complete(self, table):
+            if table["full"][0].as_py() == deadly:
+                os._exit(137)
+            return super().complete(table)
+
+    files = find_files(source)
+    todo = [Todo(0, group, f"{group}.parquet") for group in range(10)]
+    parts = completed_parts(files, Deadly(model, n_samples=20), tmp_path, todo, address=None, concurrency=2)
+    done = []
+    with pytest.raises(
+        RuntimeError, match=r"row group 4 of .*in\.parquet: 3 workers died at it; give them more memory"
+    ):
+        done.extend(part.name for part in parts)
+    assert "4.parquet" not in done
+    assert not list(tmp_path.glob(".*"))  # nor is anything left half-written
 
 
 @pytest.mark.parametrize("engines", [("ray", "local"), ("local", "ray")])

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vsae_fast.checkpoints import Checkpoints
 from vsae_fast.imputation import RowImputer
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.monitor import Monitor
@@ -42,6 +43,7 @@ def train_models(
     callbacks: Sequence[Callable[..., Any]] = (),
     estimator: Any = None,
     max_time: float = math.inf,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[list[VSAE], list[History]]:
     """Train ``preset.n_models`` networks for each weight decay; keep those of decays that validation does not rule out.
 
@@ -62,6 +64,8 @@ def train_models(
     n_threads : int
     verbose, callbacks, estimator, max_time : optional
         See :class:`~vsae_fast.monitor.Monitor`.
+    checkpoints : Checkpoints, optional
+        Of the networks by their number; what was finished or begun there is gone on with.
 
     Returns
     -------
@@ -89,6 +93,7 @@ def train_models(
                 {job: models[job] for job in chosen}, [jobs[job][0] for job in chosen], preset, x, mask,
                 [seed + jobs[job][1] for job in chosen],
                 backend=backend, n_threads=n_threads, n_workers=n_workers, monitor=monitor,
+                checkpoints=checkpoints,
             )  # fmt: skip
             histories.update(zip(chosen, done, strict=True))
 
@@ -123,6 +128,7 @@ def train_further(
     callbacks: Sequence[Callable[..., Any]] = (),
     estimator: Any = None,
     max_time: float = math.inf,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[list[VSAE], list[History]]:
     """Go on with networks that have been trained, each with its own weight decay.
 
@@ -131,7 +137,7 @@ def train_further(
     models : sequence of VSAE
         Left as they are.
     histories : sequence of History
-    preset, x, mask, seed, backend, n_threads, verbose, callbacks, estimator, max_time
+    preset, x, mask, seed, backend, n_threads, verbose, callbacks, estimator, max_time, checkpoints
         See :func:`train_models`.
 
     Returns
@@ -153,7 +159,8 @@ def train_further(
     ) as monitor:  # fmt: skip
         added = _train_all(
             dict(enumerate(copies)), plans, preset, x, mask, [fresh + member for member in range(len(copies))],
-            backend=backend, n_threads=n_threads, n_workers=n_workers, monitor=monitor, trained=True,
+            backend=backend, n_threads=n_threads, n_workers=n_workers, monitor=monitor, checkpoints=checkpoints,
+            trained=True,
         )  # fmt: skip
     for member, (model, plan, history) in enumerate(zip(copies, plans, added, strict=True)):
         if not history.epoch:
@@ -180,6 +187,7 @@ def _train_all(
     n_threads: int,
     n_workers: int,
     monitor: Monitor,
+    checkpoints: Checkpoints | None,
     trained: bool = False,
 ) -> list[History]:
     """Train every model in place by its own plan and seed; the keys are their numbers to the monitor."""
@@ -201,6 +209,7 @@ def _train_all(
             stop,
             max_seconds=monitor.seconds_for_next(),
             trained=trained,
+            checkpoint=checkpoints.of(number) if checkpoints is not None else None,
         )
 
     return _run_all(run, len(models), n_workers, stop)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Hashable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vsae_fast.calibration import spread_factors
 from vsae_fast.caller_warning import warn_caller
+from vsae_fast.checkpoints import Checkpoints, checkpoints_in
 from vsae_fast.ensemble import EnsembleImputer, train_further, train_models
 from vsae_fast.filling import chunks, expected_values, fill
 from vsae_fast.imputation import RowImputer, check_fills
@@ -74,6 +77,10 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
     max_time : float, optional
         Seconds that training takes, about. The learning rate falls in time for it, so that results are no longer the
         same on every machine.
+    checkpoint_dir : path, optional
+        Folder in which ``fit`` writes how far training has come, made where it is missing. A fit that was cut off and
+        is called again with the same data and parameters goes on from there and ends with the same networks; other
+        data or parameters are refused. Delete the folder once the imputer is saved.
     callbacks : list of callable, optional
         Each is called with an :class:`~vsae_fast.monitor.Epoch` after every epoch, from the thread that trained it, one
         at a time; that network's training ends where one returns True. Callbacks of scikit-learn's protocol are set by
@@ -145,6 +152,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         learning_rate: float | None = None,
         n_iter_no_change: int | None = None,
         max_time: float | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
         callbacks: list[Any] | None = None,
         warm_start: bool = False,
         device: str = "auto",
@@ -170,6 +178,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         self.learning_rate = learning_rate
         self.n_iter_no_change = n_iter_no_change
         self.max_time = max_time
+        self.checkpoint_dir = checkpoint_dir
         self.callbacks = callbacks
         self.warm_start = warm_start
         self.device = device
@@ -362,10 +371,13 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
                 "max_time": self.max_time or math.inf,
             }
             rows = torch.from_numpy(x).to(device), torch.from_numpy(m).to(device)
-            if further:
-                models, histories = train_further(self.models_, self.history_, preset, *rows, seed, **options)
-            else:
-                models, histories = train_models(schema.layout(), preset, *rows, seed, **options)
+            before = self.models_ if further else []
+            with self._checkpoints(preset, rows, seed, before) as checkpoints:
+                options["checkpoints"] = checkpoints
+                if further:
+                    models, histories = train_further(before, self.history_, preset, *rows, seed, **options)
+                else:
+                    models, histories = train_models(schema.layout(), preset, *rows, seed, **options)
             self.default_n_samples_: int = preset.n_samples
             self.visible_weight_: float = preset.visible_weight
             self.default_sampler_: str = preset.sampler
@@ -381,6 +393,18 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         if not self.keep_empty_features and self._dropped_columns():
             names = ", ".join(str(table.names[j]) for j in self._dropped_columns())
             warn_caller(f"columns without any observed cell are left out of the result: {names}")
+
+    def _checkpoints(
+        self, preset: Preset, rows: tuple[torch.Tensor, torch.Tensor], seed: int, before: list[VSAE]
+    ) -> AbstractContextManager[Checkpoints | None]:
+        """Folder of this fit's checkpoints, under the digest of what decides its result."""
+        if self.checkpoint_dir is None:
+            return checkpoints_in(None, {}, {})
+        tensors = {"x": rows[0], "mask": rows[1]}
+        for member, model in enumerate(before):
+            tensors |= {f"{member}.{name}": tensor for name, tensor in model.state_dict().items()}
+        settings = {"preset": preset, "seed": seed, "backend": self.backend, "device": self.device}
+        return checkpoints_in(Path(self.checkpoint_dir), tensors, settings)
 
     def _read_known(self, X: Any, mask: Any) -> tuple[Table, BoolArray]:
         """Check a table that must have the columns of fit, before any of it is imputed."""

@@ -61,6 +61,7 @@ def save(imputer: VSAEImputer, path: _RuntimePath, *, overwrite: bool = False) -
     for name in ("schema", "min_value", "max_value"):
         params[name] = None  # the fitted schema holds what they decided
     params["callbacks"] = None  # loading runs no code
+    params["checkpoint_dir"] = None  # of this training and this machine
     header: dict[str, Any] = {
         "version": FORMAT_VERSION,
         "package": vsae_fast.__version__,

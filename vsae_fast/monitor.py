@@ -97,6 +97,7 @@ class Monitor:
         self._bar = tqdm(total=n_networks * n_epochs, desc="training", unit="epoch", disable=hidden)
         self._fit: Any = None
         self._networks: dict[int, Any] = {}
+        self._told: dict[int, int] = {}  # epochs of each network
         if getattr(estimator, "_skl_callbacks", None) or hasattr(estimator, "_parent_callback_ctx"):
             self._fit = estimator._init_callback_context(max_subtasks=n_networks, sequential_subtasks=False)
             self._fit.call_on_fit_task_begin(estimator=estimator)
@@ -129,7 +130,8 @@ class Monitor:
     def epoch_ended(self, network: int, epoch: int, loss: float, score: float) -> bool:
         """Tell everybody; True where the network's training shall end."""
         with self._lock:
-            self._bar.update()
+            self._bar.update(epoch + 1 - self._told.get(network, 0))  # of a training that goes on, those of before too
+            self._told[network] = epoch + 1
             self._bar.set_postfix(loss=f"{loss:.3f}", validation=f"{score:.3f}", refresh=False)
             told = Epoch(network, self._n_networks, epoch, self._n_epochs, loss, score)
             ended = [callback(told) is True for callback in self._callbacks]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeGuard
 
 import torch
@@ -157,6 +158,25 @@ class NativeTrainer:
         score = torch.zeros(x.shape[0], dtype=torch.float64)
         self._trainer.score(x.data_ptr(), mask.data_ptr(), x.shape[0], seed, score.data_ptr())
         return float(score.mean())
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that training goes on from."""
+        state = torch.empty(self._trainer.state_size(), dtype=torch.float32)
+        progress = self._trainer.export_state(state.data_ptr())
+        return {"state": state, "progress": torch.tensor(progress, dtype=torch.int64)}
+
+    def load_state(self, saved: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what :meth:`state` gave.
+
+        Raises
+        ------
+        ValueError
+            It is that of another network.
+        """
+        state, progress = saved["state"].contiguous(), saved["progress"].tolist()
+        if state.shape != (self._trainer.state_size(),) or state.dtype != torch.float32:
+            raise ValueError(f"the state of this network has {self._trainer.state_size()} numbers, got {len(state)}")
+        self._trainer.import_state(state.data_ptr(), *progress)
 
     def write_back(self) -> None:
         """Copy parameters and running statistics into the torch module."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -56,6 +57,8 @@ def check_parameters(imputer: VSAEImputer) -> torch.device:
             raise ValueError(f"{name} must be a positive number, got {value!r}")
     if imputer.n_jobs is not None and (imputer.n_jobs == 0 or imputer.n_jobs < -1):
         raise ValueError(f"n_jobs must be a positive integer or -1, got {imputer.n_jobs!r}")
+    if imputer.checkpoint_dir is not None and not isinstance(imputer.checkpoint_dir, (str, os.PathLike)):
+        raise ValueError(f"checkpoint_dir must be the path of a folder, got {imputer.checkpoint_dir!r}")
     _check_callbacks(imputer.callbacks)
     return device
 

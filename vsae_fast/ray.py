@@ -5,6 +5,7 @@ Needs the extra ``ray``.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,11 @@ from vsae_fast.parquet_source import ParquetFiles, UnreadableError
 if TYPE_CHECKING:
     from ray.data import Dataset
 
+logger = logging.getLogger("vsae_fast")
+
 BATCH_ROWS = 16_384  # of Ray Data: what a worker holds at once
 IN_FLIGHT = 2  # row groups for each worker: the next one waits while one is at work
+PATIENCE = 60.0  # seconds without an answer after which we say that no worker is up
 MOST_DEATHS = 3  # of workers at one row group: the fourth would die too
 
 
@@ -96,6 +100,9 @@ class _GroupWorker:
     def __init__(self, files: ParquetFiles, table: ImputeTable, work: Path) -> None:
         self._files, self._table, self._work = files, table, work
 
+    def ready(self) -> None:
+        """Return once the worker is up."""
+
     def run(self, item: Todo) -> Part:
         try:
             table = self._files.read(item.file, item.group)
@@ -133,42 +140,75 @@ def completed_parts(
         actor = ray.remote(_GroupWorker).options(num_cpus=1)
         arguments = files.absolute(), ray.put(table), work.resolve()
         n_workers = min(concurrency or _n_workers(ray, 1), max(len(todo), 1))
-        workers = [actor.remote(*arguments) for _ in range(n_workers)]
-        waiting, deaths = deque(todo), Counter[str]()
-        pending: dict[Any, tuple[Any, Todo]] = {}
+        waiting, deaths = deque(todo), Counter[Todo | None]()
+        workers: list[Any] = []
+        up: list[Any] = []  # workers that have a processor: others may wait for one without end
+        pending: dict[Any, tuple[Any, Todo | None]] = {}  # None: the worker's start
+
+        def start() -> None:
+            workers.append(actor.remote(*arguments))
+            pending[workers[-1].ready.remote()] = workers[-1], None
 
         def hand_out() -> None:
-            """Give every worker as much as it may have in flight."""
-            load = Counter(worker for worker, _ in pending.values())
-            for worker in sorted(workers * IN_FLIGHT, key=lambda worker: load[worker]):
+            """Give every worker that is up as much as it may have in flight."""
+            load = Counter(worker for worker, item in pending.values() if item is not None)
+            for worker in sorted(up * IN_FLIGHT, key=lambda worker: load[worker]):
                 if waiting and load[worker] < IN_FLIGHT:
                     item = waiting.popleft()
                     pending[worker.run.remote(item)] = worker, item
                     load[worker] += 1
 
         try:
-            hand_out()
-            while pending:
-                (done,), _ = ray.wait(list(pending), num_returns=1)
-                worker, item = pending.pop(done)
-                try:
-                    part = ray.get(done)
-                except ray.exceptions.RayActorError as error:
-                    deaths[item.name] += 1
-                    if deaths[item.name] == MOST_DEATHS:
-                        raise RuntimeError(
-                            f"row group {item.group} of {files.paths[item.file]}: {MOST_DEATHS} workers died at it; "
-                            "give them more memory, or write the file with smaller row groups"
-                        ) from error
-                    # What else was on its way to the lost worker fails by itself and comes here too.
-                    workers = [other for other in workers if other is not worker] or [actor.remote(*arguments)]
-                    waiting.appendleft(item)
-                else:
-                    yield part
+            for _ in range(n_workers):
+                start()
+            while waiting or any(item is not None for _, item in pending.values()):
+                finished, _ = ray.wait(list(pending), num_returns=1, timeout=PATIENCE)
+                if not finished:
+                    if not up:
+                        logger.warning("no worker has a processor yet: the Ray cluster is busy, or has none")
+                    continue
+                worker = pending[finished[0]][0]
+                # Of a worker that has died all that it had comes back, and what it was at comes first.
+                known = [ref for ref, (other, _) in pending.items() if other is worker]
+                lost = []
+                for ref in known if _is_dead(ray, finished[0]) else finished:
+                    item = pending.pop(ref)[1]
+                    try:
+                        part = ray.get(ref, timeout=0)
+                    except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+                        lost.append(item)
+                    else:
+                        if item is None:
+                            up.append(worker)
+                        else:
+                            yield part
+                if lost:
+                    deaths[lost[0]] += 1
+                    if deaths[lost[0]] == MOST_DEATHS:
+                        raise RuntimeError(_fatal(lost[0], files))
+                    waiting.extendleft(item for item in reversed(lost) if item is not None)
+                    workers = [other for other in workers if other is not worker]
+                    up = [other for other in up if other is not worker]
+                    if not workers:
+                        start()
                 hand_out()
         finally:
             for worker in workers:  # one that is still at work would write into a folder that is no longer ours
                 ray.kill(worker)
+
+
+def _is_dead(ray: Any, ref: Any) -> bool:
+    """Whether the worker of a finished call died at it."""
+    try:
+        ray.get(ref)
+    except ray.exceptions.RayActorError:
+        return True
+    return False
+
+
+def _fatal(item: Todo | None, files: ParquetFiles) -> str:
+    what = "loading the model" if item is None else f"row group {item.group} of {files.paths[item.file]}"
+    return f"{what}: {MOST_DEATHS} workers died at it; give them more memory, or write the file with smaller row groups"
 
 
 def _ray() -> Any:

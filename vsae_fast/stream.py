@@ -22,9 +22,10 @@ import numpy as np
 from vsae_fast.estimator import VSAEImputer
 from vsae_fast.files import load, save
 from vsae_fast.impute_table import ImputeTable, Model, model_bytes
+from vsae_fast.only_run import LOCK, only_run
 from vsae_fast.parquet_parts import Part, Todo, local_parts, part_name
 from vsae_fast.parquet_source import ParquetFiles, UnreadableError, find_files, sample_rows
-from vsae_fast.stream_log import LOCK, StreamLog, only_run
+from vsae_fast.stream_log import StreamLog
 from vsae_fast.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the work folder
 MAX_TRAIN_ROWS = 100_000
 MODEL = "model.safetensors"  # in the work folder
+TRAINING = "training"  # its checkpoints, in the work folder
+WATCHING = ("callbacks", "checkpoint_dir", "n_jobs", "verbose")  # parameters that decide nothing of the result
 Progress = Callable[[int, int], None]  # row groups done, of how many
 
 
@@ -160,7 +163,8 @@ def impute_parquet(
             log = StreamLog(work, _fingerprint(files, given, ignore, max_train_rows, random_state, options))
             imputer = _model(work, files, model, ignore, max_train_rows, random_state, params, skip)
         except BaseException:
-            if not (work / MODEL).exists():  # nothing that a further run could go on with
+            begun = (work / MODEL).exists() or any((work / TRAINING).glob("*.safetensors"))
+            if not begun:  # nothing that a further run could go on with
                 shutil.rmtree(work)
             raise
         log.check_model(work / MODEL)
@@ -249,6 +253,7 @@ def _model(
         if model is None:
             sample = sample_rows(files, max_train_rows, np.random.default_rng(random_state), skip_unreadable=skip)
             sample = sample.drop_columns(list(ignore)) if ignore else sample
+            params = {"checkpoint_dir": work / TRAINING, **params}
             fitted = VSAEImputer(random_state=random_state, **params).fit(sample)
         else:
             fitted = model if isinstance(model, VSAEImputer) else load(model)
@@ -297,6 +302,7 @@ def _fingerprint(
     params: dict[str, Any],
 ) -> dict[str, Any]:
     """What decides the result; a run goes on only where it is the same."""
+    params = {name: value for name, value in params.items() if name not in WATCHING}
     options: dict[str, Any] = {"max_train_rows": max_train_rows, "random_state": random_state, "ignore": list(ignore)}
     options |= {name: repr(value) for name, value in sorted(params.items())}
     return {"format": FORMAT, "source": files.state(), "model": model, "options": options}

@@ -1,18 +1,14 @@
-"""What a stream has finished, in its work folder: a log with checksums, and a lock against a second run."""
+"""What a stream has finished, in its work folder: a log with checksums."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vsae_fast.parquet_parts import digest
-
-LOCK = "lock"  # in the work folder
 
 
 class StreamLog:
@@ -107,25 +103,3 @@ class StreamLog:
         for counts in self.parts.values():
             total.update(counts)
         return total
-
-
-@contextmanager
-def only_run(work: Path) -> Iterator[None]:
-    """Hold the lock of the work folder; the system lets go of it when the process ends, however it ends.
-
-    Raises
-    ------
-    BlockingIOError
-        Another process holds it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with (work / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BlockingIOError(f"another run is at work in {work}; wait for it or stop it") from error
-        yield

@@ -6,13 +6,14 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 import torch
 
 from vsae_fast.calibration import SpreadMoments, spread_moments
+from vsae_fast.checkpoints import Checkpoint, Saved
 from vsae_fast.hidden_cells import imputation_error
 from vsae_fast.models.latent_model import LatentModel
 from vsae_fast.models.vsae import VSAE
@@ -213,8 +214,63 @@ class TorchTrainer:
             ]
         return float(torch.cat(parts).double().mean())
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that training goes on from, but for the generator's state where that gives the noise."""
+        state = {f"model.{name}": tensor for name, tensor in self._model.state_dict().items()}
+        for i, parameter in enumerate(self._optimizer.param_groups[0]["params"]):
+            state |= {f"optimizer.{i}.{name}": value for name, value in self._optimizer.state[parameter].items()}
+        if isinstance(self._draws, StreamDraws):
+            state["stream"] = torch.tensor(self._draws.number)
+        return state
+
+    def load_state(self, saved: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self._model.load_state_dict(below(saved, "model."))
+        for i, parameter in enumerate(self._optimizer.param_groups[0]["params"]):
+            self._optimizer.state[parameter] = {
+                name: value.to(parameter.device) for name, value in below(saved, f"optimizer.{i}.").items()
+            }
+        if isinstance(self._draws, StreamDraws):
+            self._draws.number = int(saved["stream"])
+
     def write_back(self) -> None:
         """Nothing to do: the torch module is what is trained."""
+
+
+def below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Entries whose names begin with the prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+@dataclass
+class _Run:
+    """What the training loop carries from epoch to epoch, beside the trainer and the generator."""
+
+    history: History
+    n_steps: int = 0
+    spent: float = 0.0  # seconds
+    since_best: int = 0
+    best_score: float = -math.inf
+    best_state: dict[str, torch.Tensor] | None = None
+
+    def save(self, checkpoint: Checkpoint, trainer: TorchTrainer | NativeTrainer, generator: torch.Generator) -> None:
+        """Write down where training stands between two epochs."""
+        tensors = {f"trainer.{name}": tensor for name, tensor in trainer.state().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in (self.best_state or {}).items()}
+        tensors["generator"] = generator.get_state()
+        plain = {name: getattr(self, name) for name in ("n_steps", "spent", "since_best", "best_score")}
+        checkpoint.save(tensors, {"ended": False, "history": asdict(self.history), **plain})
+
+    @classmethod
+    def restore(cls, saved: Saved, trainer: TorchTrainer | NativeTrainer, generator: torch.Generator) -> _Run:
+        """Go on from what :meth:`save` wrote."""
+        trainer.load_state(below(saved.tensors, "trainer."))
+        generator.set_state(saved.tensors["generator"])
+        facts = dict(saved.facts)
+        del facts["ended"]
+        history = History(**facts.pop("history"))
+        logger.info("training goes on after epoch %d", len(history.epoch))
+        return cls(history, best_state=below(saved.tensors, "best.") or None, **facts)
 
 
 def make_trainer(
@@ -281,6 +337,7 @@ def train(
     *,
     max_seconds: float = math.inf,
     trained: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> History:
     """Train in place; leaves the model in evaluation mode with the parameters of its best epoch.
 
@@ -308,6 +365,9 @@ def train(
         by then, so that results depend on the machine's speed.
     trained : bool
         Whether the model has been trained before: then its parameters stay unless an epoch scores better.
+    checkpoint : Checkpoint, optional
+        Where to write how far training has come, and to go on from: with the same arguments it ends with the same
+        losses and parameters, bit for bit, as a training that was never cut off.
 
     Returns
     -------
@@ -320,33 +380,39 @@ def train(
     StoppedError
         ``stop`` was set.
     """
-    history = History(weight_decay=plan.weight_decay)
+    saved = checkpoint.load() if checkpoint is not None else None
+    if saved is not None and saved.facts["ended"]:
+        model.load_state_dict(below(saved.tensors, "model."))
+        model.eval()
+        return History(**saved.facts["history"])
+    run = _Run(History(weight_decay=plan.weight_decay))
     train_rows, validation_rows, validation_seed = _split_and_seed(x.shape[0], plan, generator)
     x_train, mask_train = x[train_rows], mask[train_rows]
     x_validation, mask_validation = x[validation_rows], mask[validation_rows]
     n_train = x_train.shape[0]
     if n_train < 2 or plan.epochs == 0:
         model.eval()
-        return history
+        return run.history
 
     trainer = make_trainer(model, x_train, mask_train, objective, plan, generator, backend, n_threads)
     total_steps = plan.epochs * sum(1 for _ in batches(n_train, plan.batch_size, torch.Generator(x.device)))
     factor = one_cycle if plan.schedule == "one-cycle" else constant
-    best_score, best_state = -math.inf, None
-    if trained and len(x_validation):
-        best_score = trainer.score(x_validation, mask_validation, validation_seed)
-        best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    n_steps, begin, spent, since_best = 0, time.monotonic(), 0.0, 0
-    for epoch in range(plan.epochs):
+    if saved is not None:
+        run = _Run.restore(saved, trainer, generator)
+    elif trained and len(x_validation):
+        run.best_score = trainer.score(x_validation, mask_validation, validation_seed)
+        run.best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    history, begin = run.history, time.monotonic() - run.spent
+    for epoch in range(len(history.epoch), plan.epochs):
         losses = []
         for rows in batches(n_train, plan.batch_size, generator):
             if stop is not None and stop.is_set():
                 raise StoppedError
-            passed = max(n_steps / total_steps, spent / max_seconds)
+            passed = max(run.n_steps / total_steps, run.spent / max_seconds)
             losses.append(trainer.step(rows, epoch, plan.learning_rate * factor(passed)))
-            n_steps += 1
-            spent = time.monotonic() - begin
-            if spent >= max_seconds:
+            run.n_steps += 1
+            run.spent = time.monotonic() - begin
+            if run.spent >= max_seconds:
                 break
         mean_loss = sum(losses) / len(losses)
         if not math.isfinite(mean_loss):
@@ -355,31 +421,38 @@ def train(
         history.epoch.append(epoch)
         history.loss.append(mean_loss)
         history.score.append(score)
-        since_best += 1
-        if score > best_score or math.isnan(score):
-            best_score, history.best_epoch, since_best = score, epoch, 0
+        run.since_best += 1
+        if score > run.best_score or math.isnan(score):
+            run.best_score, history.best_epoch, run.since_best = score, epoch, 0
             if not math.isnan(score):
                 trainer.write_back()
-                best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+                run.best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         if progress is not None and progress(epoch, mean_loss, score):
             history.ended_by = "callback"
             break
-        if spent >= max_seconds:
+        if run.spent >= max_seconds:
             history.ended_by = "time"
             break
-        if plan.patience is not None and since_best >= plan.patience and epoch + 1 < plan.epochs:
+        if plan.patience is not None and run.since_best >= plan.patience and epoch + 1 < plan.epochs:
             history.ended_by = "patience"
             break
+        if checkpoint is not None and checkpoint.due():
+            run.save(checkpoint, trainer, generator)
     trainer.write_back()
-    if best_state is not None:
-        model.load_state_dict(best_state)
+    if run.best_state is not None:
+        model.load_state_dict(run.best_state)
     model.eval()
     if len(x_validation):
         weight = _visible_weight(objective)
         history.imputation_error = imputation_error(model, x_validation, mask_validation, weight, validation_seed)
+    if checkpoint is not None:
+        checkpoint.save(
+            {f"model.{name}": tensor for name, tensor in model.state_dict().items()},
+            {"ended": True, "history": asdict(history)},
+        )
     logger.info(
         "kept epoch %d of %d, ended by %s (validation score %.4f)",
-        history.best_epoch + 1, len(history.epoch), history.ended_by, best_score,
+        history.best_epoch + 1, len(history.epoch), history.ended_by, run.best_score,
     )  # fmt: skip
     if history.ended_by == "epochs" and history.still_rising():
         logger.warning("the validation bound was still rising after %d epochs; raise epochs", plan.epochs)

@@ -7,7 +7,8 @@ python -m bench.paper table5 ... table11 | figure5 | figure6 | figure7 | all
 FOLDER of --data holds the sets (the environment variable VSAE_FAST_DATA by default); what is not there is downloaded,
 and what cannot be had is replaced by a stand-in, which every table names. --epochs takes fewer epochs than appendix D,
 whose results stand beside the full ones and are marked. --quick runs every cell at a small scale. Tables are written to
-FOLDER of --results as Markdown and JSON, figures as PNG.
+FOLDER of --results as Markdown and JSON, figures as PNG. A training that was cut off goes on from its checkpoint in
+FOLDER/paper; delete that after a change of the training itself.
 """
 
 from __future__ import annotations
@@ -72,17 +73,19 @@ def run(cells: list[Cell], scale: Scale, folder: str | None, results: Path, jobs
     models = results / "paper"
     done = {(Cell(*(line[f] for f in Cell._fields)), line["scale"]) for line in report.read(output)}
     todo = [cell for cell in cells if (cell, scale_name(cell, scale)) not in done or _lacks_model(cell, scale, models)]
-    kept = {cell: models if cell == figures.CELL else None for cell in todo}
     bar = tqdm(total=len(todo), unit="cell", disable=not todo)
     if jobs == 1:
         for cell in todo:
             bar.set_postfix_str(" ".join(map(str, cell)))
-            _append(output, execute(cell, scale, folder, kept[cell]))
+            _append(output, execute(cell, scale, folder, models, keep_model=cell == figures.CELL))
             bar.update()
     else:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            futures = {pool.submit(execute, cell, scale, folder, kept[cell]): cell for cell in todo}
+            futures = {
+                pool.submit(execute, cell, scale, folder, models, keep_model=cell == figures.CELL): cell
+                for cell in todo
+            }
             for future in as_completed(futures):
                 _append(output, future.result())
                 bar.set_postfix_str(" ".join(map(str, futures[future])))

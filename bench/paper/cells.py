@@ -22,6 +22,7 @@ from bench.baselines.misgan import MisGan
 from bench.paper import deep, sets
 from bench.paper.printed import TABLES
 from vsae_fast import metrics
+from vsae_fast.checkpoints import Checkpoint
 from vsae_fast.models.matching import n_parameters
 
 SEEDS = (0, 1, 2)
@@ -109,7 +110,7 @@ def cells_of(table: str, methods: tuple[str, ...] | None = None, seeds: tuple[in
                     yield Cell(*key, method, seed)
 
 
-def execute(cell: Cell, scale: Scale, folder: str | None, models: Path | None = None) -> dict[str, Any]:
+def execute(cell: Cell, scale: Scale, folder: str | None, kept: Path, *, keep_model: bool = False) -> dict[str, Any]:
     """Run a cell: scores, seconds and what they were measured on.
 
     Parameters
@@ -118,23 +119,31 @@ def execute(cell: Cell, scale: Scale, folder: str | None, models: Path | None = 
     scale : Scale
     folder : str or None
         Of the data.
-    models : Path or None
-        Where to keep the network that the figures are drawn with.
+    kept : Path
+        Folder of checkpoints, which a run that was cut off goes on from, and of networks.
+    keep_model : bool
+        Whether to keep the network: the figures are drawn with it.
     """
     data = sets.load(cell.data, cell.mechanism, cell.missing, cell.seed, folder, scale.n_rows)
     begin = time.perf_counter()
     details: dict[str, Any] = {}
     if cell.method in deep.METHODS:
-        fitted = deep.fit(cell.method, data, epochs=scale.epochs, n_samples=scale.n_samples, seed=cell.seed)
+        name = model_name(cell, scale)
+        kept.mkdir(parents=True, exist_ok=True)
+        path = kept / f"{name}.checkpoint"
+        fitted = deep.fit(
+            cell.method, data, epochs=scale.epochs, n_samples=scale.n_samples, seed=cell.seed,
+            checkpoint=Checkpoint(path, name),
+        )  # fmt: skip
         completed = fitted.completed
         details = {
             "n_parameters": n_parameters(fitted.model),
             "epochs": len(fitted.history.epoch),
             "best_epoch": fitted.history.best_epoch + 1,
         }
-        if models is not None:
-            models.mkdir(parents=True, exist_ok=True)
-            save_file(fitted.model.state_dict(), models / f"{model_name(cell, scale)}.safetensors")
+        if keep_model:
+            save_file(fitted.model.state_dict(), kept / f"{name}.safetensors")
+        path.unlink(missing_ok=True)
     else:
         completed = _other(cell, scale, data)
     seconds = time.perf_counter() - begin

@@ -11,6 +11,7 @@ import torch
 
 from bench.paper.sets import BoolArray, Data, hide
 from vsae_fast.baseline_objectives import EvidenceBound, ImportanceWeighted, Subsampled
+from vsae_fast.checkpoints import Checkpoint
 from vsae_fast.filling import fill
 from vsae_fast.models.autoencoder import Autoencoder
 from vsae_fast.models.config import NetworkConfig
@@ -98,7 +99,9 @@ def known_cells(X: Any, mask: BoolArray) -> tuple[Table, BoolArray]:
     return table, observed_cells(table, None)
 
 
-def fit(name: str, data: Data, *, epochs: int | None, n_samples: int, seed: int) -> Fit:
+def fit(
+    name: str, data: Data, *, epochs: int | None, n_samples: int, seed: int, checkpoint: Checkpoint | None = None
+) -> Fit:
     """Train a model on the training rows' observed cells and complete the test rows.
 
     Parameters
@@ -112,6 +115,8 @@ def fit(name: str, data: Data, *, epochs: int | None, n_samples: int, seed: int)
         Importance samples a row.
     seed : int
         Of parameters, batches and noise.
+    checkpoint : Checkpoint, optional
+        That training goes on from.
     """
     table, observed = known_cells(data.train, data.train_mask)
     columns = table.columns()
@@ -133,7 +138,9 @@ def fit(name: str, data: Data, *, epochs: int | None, n_samples: int, seed: int)
         config = preset.network if name == "VSAE" else widened(build, layout, preset.network)
         model = build(layout, config)
     generator = torch.Generator().manual_seed(seed)
-    history = train(model, torch.from_numpy(x), torch.from_numpy(mask), objective, plan, generator)
+    history = train(
+        model, torch.from_numpy(x), torch.from_numpy(mask), objective, plan, generator, checkpoint=checkpoint
+    )
     return Fit(model, schema, history, complete(model, schema, data, n_samples, seed))
 
 

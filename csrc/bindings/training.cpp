@@ -67,6 +67,20 @@ void bind_training(py::module_& module) {
              [](const Trainer& trainer, const std::vector<std::uintptr_t>& addresses) {
                  trainer.export_parameters(pointers<float>(addresses));
              })
+        .def("state_size", &Trainer::state_size)
+        .def(
+            "export_state",
+            [](const Trainer& trainer, std::uintptr_t state) {
+                const Progress progress = trainer.export_state(reinterpret_cast<float*>(state));
+                return std::make_pair(progress.steps, progress.next_stream);
+            },
+            py::arg("state"), "Returns the number of steps and that of the next stream.")
+        .def(
+            "import_state",
+            [](Trainer& trainer, std::uintptr_t state, long steps, std::uint64_t next_stream) {
+                trainer.import_state(reinterpret_cast<const float*>(state), {steps, next_stream});
+            },
+            py::arg("state"), py::arg("steps"), py::arg("next_stream"))
         .def(
             "step",
             [](Trainer& trainer, std::uintptr_t x, std::uintptr_t mask, std::uintptr_t index, int n, bool second_phase,

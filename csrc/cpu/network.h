@@ -23,6 +23,12 @@ class Network {
     double step(const Rows& rows, bool second_phase, const OptimiserSettings& settings, int n_threads);
     void score(const Rows& rows, std::uint64_t seed, double* score);
 
+    Progress progress() const { return {steps_, draws_.next}; }
+    void go_on_from(const Progress& progress) {
+        steps_ = progress.steps;
+        draws_.next = progress.next_stream;
+    }
+
    private:
     SharedWork work_;
     NetworkShape shape_;

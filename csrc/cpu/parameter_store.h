@@ -1,7 +1,10 @@
 // Parameters of a network in one flat, padded run of memory, with gradients and Adam's moments beside them.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "core/training_step.h"
@@ -48,6 +51,18 @@ class ParameterStore {
         for_each(slot, [&](float& here, long there) { tensor[there] = here; });
     }
 
+    // Everything that training goes on from: parameters, Adam's moments and running statistics.
+    long state_size() const { return 3 * n_trained_ + n_fixed_; }
+    void export_state(float* out) {
+        for (const auto& [run, size] : runs()) out = std::copy_n(run, size, out);
+    }
+    void import_state(const float* in) {
+        for (const auto& [run, size] : runs()) {
+            std::copy_n(in, size, run);
+            in += size;
+        }
+    }
+
    private:
     std::vector<ParameterSlot> slots_;
     long n_trained_ = 0;
@@ -57,6 +72,10 @@ class ParameterStore {
     static float* aligned(std::vector<float>& run) {
         const auto address = reinterpret_cast<std::uintptr_t>(run.data());
         return run.data() + (64 - address % 64) % 64 / sizeof(float);
+    }
+
+    std::array<std::pair<float*, long>, 4> runs() {
+        return {{{value(0), n_trained_}, {first(), n_trained_}, {second(), n_trained_}, {fixed(0), n_fixed_}}};
     }
 
     template <class Visit>

@@ -119,6 +119,18 @@ void Trainer::export_parameters(const std::vector<float*>& tensors) const {
     for (std::size_t i = 0; i < tensors.size(); ++i) network_->store.export_to(i, tensors[i]);
 }
 
+long Trainer::state_size() const { return network_->store.state_size(); }
+
+Progress Trainer::export_state(float* state) const {
+    network_->store.export_state(state);
+    return network_->progress();
+}
+
+void Trainer::import_state(const float* state, const Progress& progress) {
+    network_->store.import_state(state);
+    network_->go_on_from(progress);
+}
+
 double Trainer::step(const Rows& rows, bool second_phase, const OptimiserSettings& settings, int n_threads) {
     return network_->step(rows, second_phase, settings, n_threads);
 }

@@ -51,6 +51,12 @@ struct Rows {
     int n;
 };
 
+// How far training has come: steps, and the number of the next stream of random numbers.
+struct Progress {
+    long steps;
+    std::uint64_t next_stream;
+};
+
 class Network;
 
 class Trainer {
@@ -62,6 +68,12 @@ class Trainer {
     // Addresses of the torch tensors of vsae_fast.native_training.parameters, in its order.
     void import_parameters(const std::vector<const float*>& tensors);
     void export_parameters(const std::vector<float*>& tensors) const;
+
+    // All that training goes on from, as state_size() floats and its progress; another trainer of this shape may take
+    // it.
+    long state_size() const;
+    Progress export_state(float* state) const;
+    void import_state(const float* state, const Progress& progress);
 
     // One update; returns the loss before it. `second_phase` counts for TwoPhase only.
     double step(const Rows& rows, bool second_phase, const OptimiserSettings& settings, int n_threads);

@@ -34,6 +34,12 @@ TRAINING = [
     click.option("--preset", type=click.Choice(["auto", "paper"]), default="auto", show_default=True),
     click.option("--epochs", type=click.IntRange(min=0), help="Passes over the rows.  [default: by size]"),
     click.option("--max-time", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of training."),
+    click.option(
+        "--checkpoint-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="FOLDER",
+        help="Where training writes how far it has come, and goes on from.",
+    ),
     click.option("--n-models", type=click.IntRange(min=1), help="Networks for each weight decay.  [default: 2 or 3]"),
 ]
 RUNNING = [
@@ -131,6 +137,7 @@ def imputer_of(options: dict[str, Any]) -> Any:
         n_models=options["n_models"],
         epochs=options["epochs"],
         max_time=options["max_time"],
+        checkpoint_dir=options["checkpoint_dir"],
         device=options["device"],
         n_jobs=options["n_jobs"],
         random_state=options["seed"],

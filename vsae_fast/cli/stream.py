@@ -10,7 +10,12 @@ import click
 from vsae_fast.cli.options import read_overrides, report
 
 PARQUET = (".parquet", ".pq")
-NOT_FOR_FOLDERS = {"save_model": "--save-model", "na_values": "--na", "delimiter": "--delimiter"}
+NOT_FOR_FOLDERS = {
+    "save_model": "--save-model",
+    "na_values": "--na",
+    "delimiter": "--delimiter",
+    "checkpoint_dir": "--checkpoint-dir",  # a stream keeps its own
+}
 
 
 def is_stream(source: Path, target: Path) -> bool:
