@@ -39,7 +39,7 @@ FLOORS = [
     ["filling", "parameters"],
     ["estimator", "files"],
     ["impute_table", "one_call", "parquet_source", "plot", "simple"],
-    ["parquet_parts"],
+    ["parquet_parts", "text_source"],
     ["ray", "stream_log"],
     ["stream"],
     ["cli"],

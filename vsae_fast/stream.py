@@ -26,6 +26,7 @@ from vsae_fast.only_run import LOCK, only_run
 from vsae_fast.parquet_parts import Part, Todo, local_parts, part_name
 from vsae_fast.parquet_source import ParquetFiles, UnreadableError, find_files, sample_rows
 from vsae_fast.stream_log import StreamLog
+from vsae_fast.text_source import ENDINGS, TextFiles, find_text, to_parquet
 from vsae_fast.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the work folder
 MAX_TRAIN_ROWS = 100_000
 MODEL = "model.safetensors"  # in the work folder
+SOURCE = "source"  # text files as Parquet, in the work folder
 TRAINING = "training"  # its checkpoints, in the work folder
 WATCHING = ("callbacks", "checkpoint_dir", "n_jobs", "verbose")  # parameters that decide nothing of the result
 Progress = Callable[[int, int], None]  # row groups done, of how many
@@ -78,6 +80,8 @@ def impute_parquet(
     overwrite: bool = False,
     restart: bool = False,
     on_error: str = "raise",
+    delimiter: str | None = None,
+    na_values: Sequence[str] = (),
     engine: str = "local",
     address: str | None = None,
     concurrency: int | None = None,
@@ -92,9 +96,10 @@ def impute_parquet(
     Parameters
     ----------
     source : path
-        A file, a folder of ``.parquet`` files at any depth, or a pattern such as ``"data/2024-*.parquet"``.
+        A file, a folder of ``.parquet`` files at any depth, or a pattern such as ``"data/2024-*.parquet"``; or CSV and
+        TSV files in the same way, which are turned into Parquet first.
     target : path
-        A file where ``source`` is one, else a folder, whose files are named as the source's.
+        A file where ``source`` is one, else a folder, whose files are named as the source's. They are Parquet files.
     model : VSAEImputer or path, optional
         Trained; where it is left out, one is trained on a random sample of the rows.
     ignore : sequence of str
@@ -110,6 +115,10 @@ def impute_parquet(
     on_error : {"raise", "skip"}
         What to do about files and row groups that cannot be read: stop at the first, or leave them out of the target
         and name them in the report.
+    delimiter : str, optional
+        Between the cells of text files; a tab in .tsv and a comma in .csv where it is left out.
+    na_values : sequence of str
+        Further texts that mean a missing cell in text files.
     engine : {"local", "ray"}
         Where row groups are completed: in this process, or by the workers of a Ray cluster (extra ``ray``), all of
         whose machines see source and target under the same paths. The bytes are the same, and a run that was cut off
@@ -145,22 +154,28 @@ def impute_parquet(
     if engine == "local" and (address is not None or concurrency is not None):
         raise ValueError("address and concurrency are for engine='ray'; leave them out")
     skip = on_error == "skip"
-    files = find_files(Path(source), skip_unreadable=skip)
-    _check_ignored(files, ignore)
+    text = find_text(Path(source), delimiter, na_values)
+    if text is None:
+        if delimiter is not None or na_values:
+            raise ValueError("delimiter and na_values are for text files; leave them out")
+        files = find_files(Path(source), skip_unreadable=skip)
+        _check_ignored(files, ignore)
+    given_files = files if text is None else text
     out = Path(target)
-    targets = [out if files.single else out / relative for relative in files.relative]
     work = out.parent / f".{out.name}.vsae_fast"
-    _check_target(files, out, targets, overwrite or work.exists())
+    _check_target(given_files, out, _targets(given_files, out), overwrite or work.exists())
     work.mkdir(parents=True, exist_ok=True)
     with only_run(work):
         if restart:
-            for path in work.iterdir():
-                if path.name != LOCK:
-                    path.unlink()
+            _clear(work)
         try:
             options = {**params, "on_error": on_error} if skip else params
             given = None if model is None else hashlib.sha256(model_bytes(model)).hexdigest()
-            log = StreamLog(work, _fingerprint(files, given, ignore, max_train_rows, random_state, options))
+            log = StreamLog(work, _fingerprint(given_files, given, ignore, max_train_rows, random_state, options))
+            if text is not None:
+                files = to_parquet(text, work / SOURCE, skip_unreadable=skip)
+                _check_ignored(files, ignore)
+            targets = _targets(files, out)
             imputer = _model(work, files, model, ignore, max_train_rows, random_state, params, skip)
         except BaseException:
             begun = (work / MODEL).exists() or any((work / TRAINING).glob("*.safetensors"))
@@ -181,6 +196,19 @@ def impute_parquet(
     n_groups = sum(files.n_row_groups) - len(log.skipped)
     skipped = [*files.unreadable, *log.skipped.values()]
     return StreamReport(len(targets), n_groups, rows, resumed, dict(log.filled()), time.perf_counter() - begin, skipped)
+
+
+def _targets(files: ParquetFiles | TextFiles, out: Path) -> list[Path]:
+    return [out if files.single else out / relative for relative in files.relative]
+
+
+def _clear(work: Path) -> None:
+    """Throw away what an unfinished run left."""
+    for path in work.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 # ---- one run --------------------------------------------------------------------------------------------------------
@@ -279,7 +307,9 @@ def _check_ignored(files: ParquetFiles, ignore: Sequence[str]) -> None:
         )
 
 
-def _check_target(files: ParquetFiles, out: Path, targets: Sequence[Path], overwrite: bool) -> None:
+def _check_target(files: ParquetFiles | TextFiles, out: Path, targets: Sequence[Path], overwrite: bool) -> None:
+    if isinstance(files, TextFiles) and files.single and out.suffix.lower() in ENDINGS:
+        raise ValueError(f"text files become Parquet files; name the target {out.stem}.parquet instead of {out.name}")
     if files.single and out.is_dir():
         raise ValueError(f"{out} is a folder and the source is one file; name a file in it")
     if not files.single and out.is_file():
@@ -294,7 +324,7 @@ def _check_target(files: ParquetFiles, out: Path, targets: Sequence[Path], overw
 
 
 def _fingerprint(
-    files: ParquetFiles,
+    files: ParquetFiles | TextFiles,
     model: str | None,
     ignore: Sequence[str],
     max_train_rows: int,

@@ -23,6 +23,7 @@ from vsae_fast.ops.elbo import elbo
 from vsae_fast.ops.importance_impute import importance_impute
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.parquet_source import ParquetFiles, find_files
+from vsae_fast.text_source import find_text, to_parquet
 
 QUICK = {"epochs": 1, "n_models": 1, "n_samples": 5, "random_state": 0}
 
@@ -135,11 +136,14 @@ def parquet_file(data):
 
 
 def csv_file(data):
-    """A text file: refused, or a table."""
+    """A text file: refused, or a table, at once and as a stream."""
 
     def work(path):
         with refusal():
             describe_schema(read_file(path).values)
+        with refusal(), tempfile.TemporaryDirectory() as folder:
+            files = to_parquet(find_text(path), Path(folder))
+            assert files.read(0, 0).num_rows > 0
 
     in_folder("x.csv", data, work)
 

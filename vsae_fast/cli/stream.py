@@ -1,4 +1,4 @@
-"""What ``vsae-fast impute`` does with a folder or a pattern of Parquet files."""
+"""What ``vsae-fast impute`` does with a folder or a pattern of files, or with one file that is to go into a folder."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ import click
 
 from vsae_fast.cli.options import read_overrides, report
 
-PARQUET = (".parquet", ".pq")
+PARQUET, TEXT = (".parquet", ".pq"), (".csv", ".tsv")
 NOT_FOR_FOLDERS = {
     "save_model": "--save-model",
-    "na_values": "--na",
-    "delimiter": "--delimiter",
     "checkpoint_dir": "--checkpoint-dir",  # a stream keeps its own
 }
 
 
 def is_stream(source: Path, target: Path) -> bool:
-    """Whether a source is a folder, a pattern, or a Parquet file that is to go into a folder."""
+    """Whether a source is a folder, a pattern, or a Parquet or text file that is to go into a folder."""
     pattern = any(sign in str(source) for sign in "*?[") and not source.exists()
-    return source.is_dir() or pattern or (source.suffix in PARQUET and not target.suffix)
+    return source.is_dir() or pattern or (source.suffix.lower() in (*PARQUET, *TEXT) and not target.suffix)
 
 
 def stream(source: Path, target: Path, mask: Path | None, options: dict[str, Any]) -> None:
@@ -40,7 +38,7 @@ def stream(source: Path, target: Path, mask: Path | None, options: dict[str, Any
         raise click.UsageError("--model uses what was trained before; leave --schema and --epochs out")
     arrow()
     if source.is_file():
-        target = target / source.name
+        target = target / (source.with_suffix(".parquet").name if source.suffix.lower() in TEXT else source.name)
     names = ("n_samples", "n_models", "epochs", "max_time", "n_jobs")
     params = {name: options[name] for name in names if options[name] is not None}
     if options["overrides"]:
@@ -61,6 +59,8 @@ def stream(source: Path, target: Path, mask: Path | None, options: dict[str, Any
             overwrite=options["overwrite"],
             restart=options["restart"],
             on_error=options["on_error"],
+            delimiter=options["delimiter"],
+            na_values=options["na_values"],
             engine=options["engine"],
             address=options["address"],
             concurrency=options["concurrency"],

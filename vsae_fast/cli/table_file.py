@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsae_fast.text_source import check_names, null_options, parse_options
 from vsae_fast.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def read_file(path: Path, delimiter: str | None = None, na_values: Sequence[str]
             raise
         raise ValueError(f"{path} cannot be read as {kind}: {str(error).splitlines()[0]}") from error
     names = values.column_names
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted({name for name in names if names.count(name) > 1})  # text files have been checked
     if repeated:
         raise ValueError(f"{path} has several columns of one name: {', '.join(repeated)}; rename them")
     if values.num_rows == 0:
@@ -120,24 +121,15 @@ def _read_text(path: Path, delimiter: str | None, na_values: Sequence[str]) -> t
     import pyarrow as pa
     import pyarrow.csv
 
-    if delimiter is None:
-        delimiter = "\t" if ".tsv" in path.suffixes else ","
     content = _unzipped(path) if path.suffix.lower() == ".gz" else path.read_bytes()
-    parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    options: dict[str, Any] = {
-        "strings_can_be_null": True,
-        "null_values": [*pyarrow.csv.ConvertOptions().null_values, *na_values],
-    }
+    parse, options = parse_options(path, delimiter), null_options(na_values)
     typed = pyarrow.csv.ConvertOptions(**options)
     values = pyarrow.csv.read_csv(io.BytesIO(content), parse_options=parse, convert_options=typed)
     names = values.column_names
     binary = [field.name for field in values.schema if pa.types.is_binary(field.type)]
     if binary:
         raise ValueError(f"column {binary[0]!r} is not UTF-8 text; convert the file, for example with iconv")
-    if len(names) == 1:
-        other = [sign for sign in (";", "\t", ",", "|") if sign != delimiter and sign in names[0]]
-        if other:
-            raise ValueError(f"it has one column, {names[0][:60]!r}; pass --delimiter {other[0]!r}")
+    check_names(names, parse.delimiter)
     as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), **options)
     return values, pyarrow.csv.read_csv(io.BytesIO(content), parse_options=parse, convert_options=as_text)
 
