@@ -7,6 +7,7 @@ the same bytes as one that was never cut off.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -164,7 +165,7 @@ def impute_parquet(
     out = Path(target)
     work = out.parent / f".{out.name}.vsae_fast"
     _check_target(given_files, out, _targets(given_files, out), overwrite or work.exists())
-    work.mkdir(parents=True, exist_ok=True)
+    _make(work)
     with only_run(work):
         if restart:
             _clear(work)
@@ -200,6 +201,15 @@ def impute_parquet(
 
 def _targets(files: ParquetFiles | TextFiles, out: Path) -> list[Path]:
     return [out if files.single else out / relative for relative in files.relative]
+
+
+def _make(work: Path) -> None:
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise PermissionError(f"{work.parent} cannot be written to; choose another target") from error
 
 
 def _clear(work: Path) -> None:
