@@ -51,6 +51,7 @@ bench: $(VENV)/installed
 	$(BIN)/python -m bench.stream
 	$(BIN)/python -m bench.kills
 	$(BIN)/python -m bench.cluster
+	$(BIN)/python -m bench.load
 	$(BIN)/python -m bench.coverage
 
 fuzz: $(VENV)/installed

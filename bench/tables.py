@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import cluster, coverage, front_door
+from bench import load as bench_load
 from bench import scale as scale_tables
 from bench.accuracy import report
 from bench.bars import BARS, SOBOL_TO_IID, WHOLE_IMPUTE_SECONDS, Bar
@@ -227,6 +228,35 @@ def kills_section(result: Result) -> str:
     )
 
 
+def load_section(result: Result) -> str:
+    """Odd shapes, many callers, and encoding alone."""
+    shapes = [
+        (name, f"{s['n_rows']:,} x {s['n_columns']:,}", f"{s['fit_seconds']:.1f}", f"{s['transform_seconds']:.2f}",
+         f"{s['peak_mb']:,.0f}", f"{s['nrmse_std']:.3f}")
+        for name, s in result["shapes"].items()
+    ]  # fmt: skip
+    encoding = [
+        (kind, f"{rate / 1e6:.1f}", f"{bench_load.ENCODING_BAR / 1e6:g}",
+         "met" if rate >= bench_load.ENCODING_BAR else "**missed**")
+        for kind, rate in result["encoding"].items()
+    ]  # fmt: skip
+    callers = result["callers"]
+    return "\n\n".join(
+        [
+            "## Load",
+            "`python -m bench.load`. Tables of odd shapes, a fifth or more of the cells missing, imputed with defaults "
+            "and one network; the peak is how far the process's memory rises, the error is that of the numbers.",
+            table(("table", "rows x columns", "fit, s", "transform, s", "peak, MB", "NRMSE std"), shapes),
+            "From an Arrow table to what the network takes, on one core, checks of the cells included:",
+            table(("12 columns of", "million cells/s", "bar", ""), encoding),
+            f"{callers['n_threads']} threads that call `transform` of one imputer at once, {callers['n_rows']:,} rows "
+            f"each: {callers['many_seconds']:.1f} s where one thread takes {callers['one_seconds']:.1f} s for the same "
+            f"calls, memory rises by {callers['peak_mb']:.0f} MB, and the results are the same to the last bit.",
+            machine(result["environment"]),
+        ]
+    )
+
+
 def front_door_section(result: Result) -> str:
     """What a user waits for."""
     rows = []
@@ -297,6 +327,8 @@ def performance() -> str:
         parts.append(cluster_section(load("cluster")))
     if (RESULTS / "kills.json").is_file():
         parts.append(kills_section(load("kills")))
+    if (RESULTS / "load.json").is_file():
+        parts.append(load_section(load("load")))
     if (RESULTS / "projection.json").is_file():
         parts.append(projection_section(load("projection")))
     if (RESULTS / "memory.json").is_file():

@@ -11,6 +11,7 @@ import torch
 
 import vsae_fast
 from vsae_fast.missingness import ampute
+from vsae_fast.table.containers import read_table
 
 QUICK = {"epochs": 1, "n_samples": 5, "random_state": 0}
 
@@ -311,3 +312,33 @@ def test_many_chunks(monkeypatch):
     np.testing.assert_array_equal(imputer.score_samples(table).shape, (60,))
     with pytest.raises(ValueError, match=r"infinity in column.*float64, float32"):
         imputer.transform(table.assign(float64=np.inf, float32=np.float32(np.inf)))
+
+
+def test_every_cell_of_a_column_of_objects_is_looked_at():
+    """Narwhals calls it text by its first hundred cells."""
+    cells = ["a", "b"] * 60 + [1.5, None, float("nan"), 2]
+    column = read_table(pd.DataFrame({"x": pd.Series(cells, dtype=object)})).columns()[0]
+    assert column.missing.sum() == 2
+    with pytest.raises(TypeError, match="column 'x' holds a list"):
+        read_table(pd.DataFrame({"x": pd.Series([*cells, [1]], dtype=object)})).columns()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda cells: pd.DataFrame({"x": pd.Series(cells, dtype="string")}),
+        lambda cells: pd.DataFrame({"x": pd.Series(cells, dtype="category")}),
+        lambda cells: pl.DataFrame({"x": cells}),
+        lambda cells: pl.DataFrame({"x": pl.Series(cells, dtype=pl.Categorical)}),
+        lambda cells: pa.table({"x": cells}),
+        lambda cells: pa.table({"x": pa.array(cells).dictionary_encode()}),
+    ],
+    ids=["pandas text", "pandas levels", "polars text", "polars levels", "Arrow text", "Arrow levels"],
+)
+def test_columns_of_text_hold_what_columns_of_objects_hold(made):
+    cells = ["b", None, "a", "b", "", "ü", None]
+    column = read_table(made(cells)).columns()[0]
+    plain = read_table(pd.DataFrame({"x": pd.Series(cells, dtype=object)})).columns()[0]
+    assert column.values.tolist() == plain.values.tolist() == cells
+    assert column.missing.tolist() == plain.missing.tolist()
+    assert column.values.dtype == object

@@ -83,6 +83,14 @@ def from_objects(name: Hashable, objects: list[Any], storage: StorageKind = "obj
     return Column(name, storage, values, missing)
 
 
+def from_strings(name: Hashable, strings: list[Any], missing: BoolArray, storage: StorageKind = "object") -> Column:
+    """Column of a text type, whose cells need not be looked at one by one; anything where missing."""
+    values = np.empty(len(strings), dtype=object)
+    values[:] = strings
+    values[missing] = None
+    return Column(name, storage, values, missing)
+
+
 def level_key(value: Any) -> tuple[str, Any]:
     """Sort key that works for levels of mixed types."""
     if isinstance(value, (bool, np.bool_)):

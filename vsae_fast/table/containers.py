@@ -11,7 +11,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import numpy.typing as npt
 
-from vsae_fast.table.column import BoolArray, Column, from_objects
+from vsae_fast.table.column import BoolArray, Column, from_objects, from_strings
 
 
 class Writer(Protocol):
@@ -258,7 +258,12 @@ class FrameTable:
             return Column(name, "boolean", values.astype(np.float64), missing)
         if isinstance(dtype, (nw.Categorical, nw.Enum)):
             declared = tuple(series.cat.get_categories().to_list())
+            if all(isinstance(level, str) for level in declared):
+                return replace(from_strings(name, series.to_list(), missing, "category"), declared=declared)
             return replace(from_objects(name, _masked(series.to_list(), missing), "category"), declared=declared)
+        # Of pandas' columns of objects narwhals looks at the first hundred cells alone.
+        if isinstance(dtype, nw.String) and not isinstance(getattr(series.to_native(), "dtype", None), np.dtype):
+            return from_strings(name, series.to_list(), missing)
         if isinstance(dtype, (nw.String, nw.Object)):
             return from_objects(name, _masked(series.to_list(), missing))
         if missing.all():
