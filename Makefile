@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: help demo test fuzz test-lanes16 sanitize gpu-install test-gpu bench-gpu lint types format format-check bench arena paper tables docs clean
+.PHONY: help demo test fuzz test-lanes16 test-threads sanitize gpu-install test-gpu bench-gpu lint types format format-check bench arena paper tables docs clean
 
 help:
 	@echo "make demo          install, then impute a real table and show the errors"
@@ -17,6 +17,7 @@ help:
 	@echo "make docs          build the documentation site into docs/_build/html; warnings are errors"
 	@echo "make test-lanes16  run the kernel tests with the AVX-512 code path emulated on AVX2"
 	@echo "make fuzz          ten minutes of hostile files, tables and kernel inputs"
+	@echo "make test-threads  teams of threads in every phase of training under ThreadSanitizer"
 	@echo "make sanitize      run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make test-gpu      run the tests that need a CUDA GPU, with GPU_PYTHON"
 	@echo "make bench-gpu     measure the GPU and the ops on it; writes bench/results/"
@@ -40,6 +41,9 @@ test: $(VENV)/installed
 
 test-lanes16: $(VENV)/installed
 	$(BIN)/python -m tests.special_builds lanes16
+
+test-threads: $(VENV)/installed
+	$(BIN)/python -m tests.special_builds threads
 
 sanitize: $(VENV)/installed
 	$(BIN)/python -m tests.special_builds sanitize
@@ -99,11 +103,11 @@ types: $(VENV)/linted
 
 format: $(VENV)/linted
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(find csrc tests/cuda_emulation -name '*.h' -o -name '*.cpp' -o -name '*.cu')
+	$(BIN)/clang-format -i $$(find csrc tests/cuda_emulation tests/threads -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
 format-check: $(VENV)/linted
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests/cuda_emulation -name '*.h' -o -name '*.cpp' -o -name '*.cu')
+	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests/cuda_emulation tests/threads -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
 clean:
 	rm -rf $(VENV) build dist docs/_build docs/api *.egg-info vsae_fast/*.so

@@ -244,7 +244,7 @@ def load_section(result: Result) -> str:
     return "\n\n".join(
         [
             "## Load",
-            "`python -m bench.load`. Tables of odd shapes, a fifth or more of the cells missing, imputed with defaults "
+            "`python -m bench.load`. Tables of odd shapes, three tenths of the cells missing, imputed with defaults "
             "and one network; the peak is how far the process's memory rises, the error is that of the numbers.",
             table(("table", "rows x columns", "fit, s", "transform, s", "peak, MB", "NRMSE std"), shapes),
             "From an Arrow table to what the network takes, on one core, checks of the cells included:",

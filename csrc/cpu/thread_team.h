@@ -28,7 +28,7 @@ class ThreadTeam {
             for (std::thread& helper : helpers_) helper.detach();
             return;
         }
-        stop_ = true;
+        stop_.store(true, std::memory_order_relaxed);  // published by post()
         post();
         for (std::thread& helper : helpers_) helper.join();
     }
@@ -79,7 +79,7 @@ class ThreadTeam {
     std::atomic<std::uint32_t> generation_{0};
     std::atomic<std::uint64_t> ticket_{0};  // generation and next unclaimed part
     std::atomic<int> pending_{0};
-    bool stop_ = false;  // published by post()
+    std::atomic<bool> stop_{false};  // read by helpers that are late for the work before, too
     std::vector<std::thread> helpers_;
 
     static std::uint64_t ticket(std::uint32_t generation, int part) {
@@ -106,7 +106,7 @@ class ThreadTeam {
             for (Spin spin; generation_.load(std::memory_order_acquire) == seen;)
                 if (!spin.go_on()) generation_.wait(seen, std::memory_order_acquire);
             seen = generation_.load(std::memory_order_acquire);
-            if (stop_) return;
+            if (stop_.load(std::memory_order_relaxed)) return;
             work_off(seen);
         }
     }
