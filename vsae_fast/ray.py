@@ -5,26 +5,20 @@ Needs the extra ``ray``.
 
 from __future__ import annotations
 
-import logging
-from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsae_fast.impute_table import ImputeTable, Model
-from vsae_fast.parquet_parts import Part, Todo, write_part
-from vsae_fast.parquet_source import ParquetFiles, UnreadableError
+from vsae_fast.parquet_parts import Part, Todo
+from vsae_fast.parquet_source import ParquetFiles
+from vsae_fast.workers import GroupWorker, WorkerDiedError, completed_by
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-logger = logging.getLogger("vsae_fast")
-
 BATCH_ROWS = 16_384  # of Ray Data: what a worker holds at once
-IN_FLIGHT = 2  # row groups for each worker: the next one waits while one is at work
-PATIENCE = 60.0  # seconds without an answer after which we say that no worker is up
-MOST_DEATHS = 3  # of workers at one row group: the fourth would die too
 
 
 def impute_dataset(
@@ -94,23 +88,34 @@ class _TableWorker:
 # ---- row groups of impute_parquet -----------------------------------------------------------------------------------
 
 
-class _GroupWorker:
-    """Reads a row group, completes it and writes the part, all on its own machine."""
+class _Actors:
+    """A pool of actors of one processor each, wherever the cluster has one."""
 
-    def __init__(self, files: ParquetFiles, table: ImputeTable, work: Path) -> None:
-        self._files, self._table, self._work = files, table, work
+    def __init__(self, ray: Any, *arguments: Any) -> None:
+        self._ray, self._arguments = ray, arguments
+        self._actor = ray.remote(GroupWorker).options(num_cpus=1)
 
-    def ready(self) -> None:
-        """Return once the worker is up."""
+    def start(self, place: int) -> tuple[Any, Any]:
+        del place  # Ray finds one
+        worker = self._actor.remote(*self._arguments)
+        return worker, worker.ready.remote()
 
-    def run(self, item: Todo) -> Part:
+    def submit(self, worker: Any, item: Todo) -> Any:
+        return worker.run.remote(item)
+
+    def wait(self, futures: Sequence[Any], seconds: float) -> Sequence[Any]:
+        finished: Sequence[Any] = self._ray.wait(list(futures), num_returns=1, timeout=seconds)[0]
+        return finished
+
+    def result(self, future: Any) -> Part | None:
         try:
-            table = self._files.read(item.file, item.group)
-        except UnreadableError as error:
-            return Part(item.name, "", {}, str(error))
-        completed, filled = self._table.complete(table)
-        sha256 = write_part(self._work / item.name, completed, self._files.compression(item.file))
-        return Part(item.name, sha256, filled)
+            part: Part | None = self._ray.get(future, timeout=0)
+        except (self._ray.exceptions.RayActorError, self._ray.exceptions.GetTimeoutError) as error:
+            raise WorkerDiedError from error
+        return part
+
+    def stop(self, worker: Any) -> None:
+        self._ray.kill(worker)
 
 
 def completed_parts(
@@ -137,78 +142,9 @@ def completed_parts(
         Workers of one processor each; as many as there are processors where it is None.
     """
     with _connected(address) as ray:
-        actor = ray.remote(_GroupWorker).options(num_cpus=1)
-        arguments = files.absolute(), ray.put(table), work.resolve()
         n_workers = min(concurrency or _n_workers(ray, 1), max(len(todo), 1))
-        waiting, deaths = deque(todo), Counter[Todo | None]()
-        workers: list[Any] = []
-        up: list[Any] = []  # workers that have a processor: others may wait for one without end
-        pending: dict[Any, tuple[Any, Todo | None]] = {}  # None: the worker's start
-
-        def start() -> None:
-            workers.append(actor.remote(*arguments))
-            pending[workers[-1].ready.remote()] = workers[-1], None
-
-        def hand_out() -> None:
-            """Give every worker that is up as much as it may have in flight."""
-            load = Counter(worker for worker, item in pending.values() if item is not None)
-            for worker in sorted(up * IN_FLIGHT, key=lambda worker: load[worker]):
-                if waiting and load[worker] < IN_FLIGHT:
-                    item = waiting.popleft()
-                    pending[worker.run.remote(item)] = worker, item
-                    load[worker] += 1
-
-        try:
-            for _ in range(n_workers):
-                start()
-            while waiting or any(item is not None for _, item in pending.values()):
-                finished, _ = ray.wait(list(pending), num_returns=1, timeout=PATIENCE)
-                if not finished:
-                    if not up:
-                        logger.warning("no worker has a processor yet: the Ray cluster is busy, or has none")
-                    continue
-                worker = pending[finished[0]][0]
-                # Of a worker that has died all that it had comes back, and what it was at comes first.
-                known = [ref for ref, (other, _) in pending.items() if other is worker]
-                lost = []
-                for ref in known if _is_dead(ray, finished[0]) else finished:
-                    item = pending.pop(ref)[1]
-                    try:
-                        part = ray.get(ref, timeout=0)
-                    except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
-                        lost.append(item)
-                    else:
-                        if item is None:
-                            up.append(worker)
-                        else:
-                            yield part
-                if lost:
-                    deaths[lost[0]] += 1
-                    if deaths[lost[0]] == MOST_DEATHS:
-                        raise RuntimeError(_fatal(lost[0], files))
-                    waiting.extendleft(item for item in reversed(lost) if item is not None)
-                    workers = [other for other in workers if other is not worker]
-                    up = [other for other in up if other is not worker]
-                    if not workers:
-                        start()
-                hand_out()
-        finally:
-            for worker in workers:  # one that is still at work would write into a folder that is no longer ours
-                ray.kill(worker)
-
-
-def _is_dead(ray: Any, ref: Any) -> bool:
-    """Whether the worker of a finished call died at it."""
-    try:
-        ray.get(ref)
-    except ray.exceptions.RayActorError:
-        return True
-    return False
-
-
-def _fatal(item: Todo | None, files: ParquetFiles) -> str:
-    what = "loading the model" if item is None else f"row group {item.group} of {files.paths[item.file]}"
-    return f"{what}: {MOST_DEATHS} workers died at it; give them more memory, or write the file with smaller row groups"
+        pool = _Actors(ray, files.absolute(), ray.put(table), work.resolve())
+        yield from completed_by(pool, n_workers, files, todo)
 
 
 def _ray() -> Any:

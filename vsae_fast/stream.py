@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vsae_fast.device_parts import device_parts
 from vsae_fast.estimator import VSAEImputer
 from vsae_fast.files import load, save
 from vsae_fast.impute_table import ImputeTable, Model, model_bytes
 from vsae_fast.only_run import LOCK, only_run
+from vsae_fast.parameters import resolve_device
 from vsae_fast.parquet_parts import Part, Todo, local_parts, part_name
 from vsae_fast.parquet_source import ParquetFiles, UnreadableError, find_files, sample_rows
 from vsae_fast.stream_log import StreamLog
@@ -84,6 +86,7 @@ def impute_parquet(
     delimiter: str | None = None,
     na_values: Sequence[str] = (),
     engine: str = "local",
+    devices: Sequence[str] | None = None,
     address: str | None = None,
     concurrency: int | None = None,
     progress: Progress | None = None,
@@ -124,6 +127,9 @@ def impute_parquet(
         Where row groups are completed: in this process, or by the workers of a Ray cluster (extra ``ray``), all of
         whose machines see source and target under the same paths. The bytes are the same, and a run that was cut off
         may go on with the other one.
+    devices : sequence of str, optional
+        Of this machine, such as ``["cuda:0", "cuda:1"]``: a process for each completes row groups, and one that dies is
+        replaced. This process alone, on ``device``, where it is left out.
     address : str, optional
         Of the Ray cluster; the one that Ray is connected to, or this machine alone, where it is left out.
     concurrency : int, optional
@@ -148,6 +154,9 @@ def impute_parquet(
         Another run is at work on the target.
     """
     begin = time.perf_counter()
+    _check_devices(devices, engine)
+    if devices is not None:
+        params = {**params, "device": resolve_device(devices[0]).type}  # training runs on the first of that kind
     if on_error not in ("raise", "skip"):
         raise ValueError(f"unknown on_error {on_error!r}; use 'raise' or 'skip'")
     if engine not in ("local", "ray"):
@@ -190,6 +199,8 @@ def impute_parquet(
 
             table = ImputeTable(imputer, ignore=ignore, n_jobs=1)
             parts = partial(completed_parts, files, table, work, address=address, concurrency=concurrency)
+        elif devices is not None:
+            parts = partial(device_parts, files, imputer, ignore, work, devices=devices)
         else:
             parts = partial(local_parts, files, imputer, ignore, work)
         rows = _run(files, targets, work, log, parts, progress, skip)
@@ -201,6 +212,20 @@ def impute_parquet(
 
 def _targets(files: ParquetFiles | TextFiles, out: Path) -> list[Path]:
     return [out if files.single else out / relative for relative in files.relative]
+
+
+def _check_devices(devices: Sequence[str] | None, engine: str) -> None:
+    if devices is None:
+        return
+    if engine == "ray":
+        raise ValueError("devices is for engine='local'; leave it out")
+    if isinstance(devices, str) or not devices:
+        raise ValueError(f"devices must be a list of one device or more, such as ['cuda:0', 'cuda:1'], got {devices!r}")
+    kinds = {resolve_device(device).type for device in devices}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"devices mixes {' and '.join(sorted(kinds))}, whose results differ in the last digits; name one"
+        )
 
 
 def _make(work: Path) -> None:

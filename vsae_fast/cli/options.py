@@ -43,7 +43,9 @@ TRAINING = [
     click.option("--n-models", type=click.IntRange(min=1), help="Networks for each weight decay.  [default: 2 or 3]"),
 ]
 RUNNING = [
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:NUMBER."),
+    click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:NUMBER; of a folder several."
+    ),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
     click.option("--n-jobs", type=int, help="Threads; -1 for all processors.  [default: torch's]"),
     click.option(

@@ -41,6 +41,10 @@ def stream(source: Path, target: Path, mask: Path | None, options: dict[str, Any
         target = target / (source.with_suffix(".parquet").name if source.suffix.lower() in TEXT else source.name)
     names = ("n_samples", "n_models", "epochs", "max_time", "n_jobs")
     params = {name: options[name] for name in names if options[name] is not None}
+    if "," in options["device"]:
+        params["devices"] = options["device"].split(",")
+    else:
+        params["device"] = options["device"]
     if options["overrides"]:
         params["schema"] = read_overrides(options["overrides"])
     with tqdm(desc="imputing", unit="row group", disable=options["quiet"] or not on_screen()) as bar:
@@ -66,7 +70,6 @@ def stream(source: Path, target: Path, mask: Path | None, options: dict[str, Any
             concurrency=options["concurrency"],
             progress=progress,
             preset=options["preset"],
-            device=options["device"],
             **params,
         )
     summary = {
