@@ -125,7 +125,7 @@ def main() -> None:
     shapes = {
         "500 columns": (200 if quick else 5_000, 60 if quick else 500, 0),
         "2,000 columns": (200 if quick else 2_000, 120 if quick else 2_000, 0),
-        f"{LEVELS:,} levels": (2_000 if quick else 100_000, 4, 1),
+        f"{LEVELS:,} levels": (2_000 if quick else 20_000, 4, 1),
     }
     result: dict[str, Any] = {"environment": environment.describe(2), "shapes": {}}
     result["encoding"] = _run(ENCODING, 20_000 if quick else 500_000)

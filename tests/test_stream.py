@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from vsae_fast import VSAEImputer, impute_parquet
-from vsae_fast.parquet_source import find_files, sample_rows
 
 QUICK = {"epochs": 2, "n_models": 1, "n_samples": 20}
 
@@ -390,21 +389,6 @@ def test_nothing_readable_is_an_error_all_the_same(source, model, tmp_path):
         impute_parquet(source, tmp_path / "c.parquet", model, on_error="skip")
     with pytest.raises(ValueError, match="unknown on_error 'ignore'; use 'raise' or 'skip'"):
         impute_parquet(source, tmp_path / "c.parquet", model, on_error="ignore")
-
-
-def test_sample_is_even_and_in_order(folder):
-    files = find_files(folder)
-    rng = np.random.default_rng(0)
-    sample = sample_rows(files, 100, rng)
-    assert sample.num_rows == 100
-    whole = pa.concat_tables([pq.ParquetFile(path).read() for path in files.paths])
-    position = {value: i for i, value in enumerate(whole["full"].to_pylist())}
-    rows = [position[value] for value in sample["full"].to_pylist()]
-    assert rows == sorted(set(rows))
-    assert {row // 200 for row in rows} == {0, 1, 2}
-    assert sample_rows(files, 10_000, rng).equals(whole)
-    few = sample_rows(files, 7, np.random.default_rng(1))
-    assert few.num_rows == 7
 
 
 def test_the_log_is_plain_json(source, tmp_path, model):

@@ -260,6 +260,6 @@ def test_wrong_devices_are_named(source, model, tmp_path, devices, message):
 def test_devices_of_two_kinds_are_refused(source, model, tmp_path, monkeypatch):
     import torch
 
-    monkeypatch.setattr("vsae_fast.stream.resolve_device", torch.device)
+    monkeypatch.setattr("vsae_fast.stream_checks.resolve_device", torch.device)
     with pytest.raises(ValueError, match="devices mixes cpu and cuda"):
         impute_parquet(source, tmp_path / "o.parquet", model, devices=["cpu", "cuda:0"])

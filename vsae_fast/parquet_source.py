@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,8 +85,8 @@ class ParquetFiles:
         columns = [metadata.row_group(0).column(i) for i in range(metadata.num_columns)]
         return {column.path_in_schema: column.compression.lower().replace("uncompressed", "none") for column in columns}
 
-    def read(self, file: int, group: int) -> pa.Table:
-        """One row group.
+    def read(self, file: int, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """One row group, or some of its columns.
 
         Raises
         ------
@@ -100,7 +99,7 @@ class ParquetFiles:
         path = self.paths[file]
         try:
             with pq.ParquetFile(path) as opened:
-                return opened.read_row_group(group)
+                return opened.read_row_group(group, columns=None if columns is None else list(columns))
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise UnreadableError(f"row group {group} of {path} cannot be read: {reason}") from error
@@ -188,46 +187,3 @@ def _check_schemas(files: ParquetFiles) -> None:
                 raise ValueError(f"{path} and {files.paths[0]} differ in the type of column {name!r}: {kinds}")
     if sum(files.n_rows) == 0:
         raise ValueError(f"{files.paths[0]} has no rows")
-
-
-def sample_rows(
-    files: ParquetFiles, n_rows: int, rng: np.random.Generator, *, skip_unreadable: bool = False
-) -> pa.Table:
-    """Rows drawn without replacement from all files, in their order; all of them where there are fewer.
-
-    Raises
-    ------
-    UnreadableError
-        A row group that rows were drawn from, or with ``skip_unreadable`` every one, is damaged.
-    """
-    import pyarrow as pa
-
-    total = sum(files.n_rows)
-    chosen = np.arange(total) if total <= n_rows else _choose(total, n_rows, rng)
-    parts, first = [], 0
-    damaged: UnreadableError | None = None
-    for file in range(len(files.paths)):
-        for group, size in enumerate(files.group_rows(file)):
-            own = chosen[np.searchsorted(chosen, first) : np.searchsorted(chosen, first + size)] - first
-            first += size
-            if not len(own):
-                continue
-            try:
-                parts.append(files.read(file, group).take(own))
-            except UnreadableError as error:
-                if not skip_unreadable:
-                    raise
-                damaged = error
-    if not parts and damaged is not None:
-        raise damaged
-    return pa.concat_tables(parts)
-
-
-def _choose(total: int, n: int, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """``n`` different numbers below ``total``, sorted, without a list of all numbers where there are many."""
-    if total < 4 * n:
-        return np.sort(rng.permutation(total)[:n])
-    chosen = np.unique(rng.integers(total, size=n))
-    while len(chosen) < n:
-        chosen = np.unique(np.concatenate([chosen, rng.integers(total, size=n - len(chosen))]))
-    return chosen

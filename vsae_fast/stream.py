@@ -7,7 +7,6 @@ the same bytes as one that was never cut off.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -27,9 +26,11 @@ from vsae_fast.impute_table import ImputeTable, Model, model_bytes
 from vsae_fast.only_run import LOCK, only_run
 from vsae_fast.parameters import resolve_device
 from vsae_fast.parquet_parts import Part, Todo, local_parts, part_name
-from vsae_fast.parquet_source import ParquetFiles, UnreadableError, find_files, sample_rows
+from vsae_fast.parquet_sample import sample_rows
+from vsae_fast.parquet_source import ParquetFiles, UnreadableError, find_files
+from vsae_fast.stream_checks import check_ignored, check_options, check_target, make_folder
 from vsae_fast.stream_log import StreamLog
-from vsae_fast.text_source import ENDINGS, TextFiles, find_text, to_parquet
+from vsae_fast.text_source import TextFiles, find_text, to_parquet
 from vsae_fast.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def impute_parquet(
     ignore : sequence of str
         Columns to leave as they are: dates, identifiers, notes.
     max_train_rows : int
-        Size of that sample. Levels that it lacks are left as they are.
+        Size of that sample, which memory holds. A few rows of every level that it lacks are added.
     random_state : int
         Decides the sample and the training.
     overwrite : bool
@@ -154,27 +155,21 @@ def impute_parquet(
         Another run is at work on the target.
     """
     begin = time.perf_counter()
-    _check_devices(devices, engine)
+    check_options(on_error, engine, devices, address, concurrency)
     if devices is not None:
         params = {**params, "device": resolve_device(devices[0]).type}  # training runs on the first of that kind
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"unknown on_error {on_error!r}; use 'raise' or 'skip'")
-    if engine not in ("local", "ray"):
-        raise ValueError(f"unknown engine {engine!r}; use 'local' or 'ray'")
-    if engine == "local" and (address is not None or concurrency is not None):
-        raise ValueError("address and concurrency are for engine='ray'; leave them out")
     skip = on_error == "skip"
     text = find_text(Path(source), delimiter, na_values)
     if text is None:
         if delimiter is not None or na_values:
             raise ValueError("delimiter and na_values are for text files; leave them out")
         files = find_files(Path(source), skip_unreadable=skip)
-        _check_ignored(files, ignore)
+        check_ignored(files, ignore)
     given_files = files if text is None else text
     out = Path(target)
     work = out.parent / f".{out.name}.vsae_fast"
-    _check_target(given_files, out, _targets(given_files, out), overwrite or work.exists())
-    _make(work)
+    check_target(given_files, out, _targets(given_files, out), overwrite or work.exists())
+    make_folder(work)
     with only_run(work):
         if restart:
             _clear(work)
@@ -184,7 +179,7 @@ def impute_parquet(
             log = StreamLog(work, _fingerprint(given_files, given, ignore, max_train_rows, random_state, options))
             if text is not None:
                 files = to_parquet(text, work / SOURCE, skip_unreadable=skip)
-                _check_ignored(files, ignore)
+                check_ignored(files, ignore)
             targets = _targets(files, out)
             imputer = _model(work, files, model, ignore, max_train_rows, random_state, params, skip)
         except BaseException:
@@ -194,15 +189,7 @@ def impute_parquet(
             raise
         log.check_model(work / MODEL)
         resumed = len(log.parts)
-        if engine == "ray":
-            from vsae_fast.ray import completed_parts
-
-            table = ImputeTable(imputer, ignore=ignore, n_jobs=1)
-            parts = partial(completed_parts, files, table, work, address=address, concurrency=concurrency)
-        elif devices is not None:
-            parts = partial(device_parts, files, imputer, ignore, work, devices=devices)
-        else:
-            parts = partial(local_parts, files, imputer, ignore, work)
+        parts = _parts_of(files, imputer, ignore, work, engine, devices, address, concurrency)
         rows = _run(files, targets, work, log, parts, progress, skip)
     shutil.rmtree(work)
     n_groups = sum(files.n_row_groups) - len(log.skipped)
@@ -210,31 +197,29 @@ def impute_parquet(
     return StreamReport(len(targets), n_groups, rows, resumed, dict(log.filled()), time.perf_counter() - begin, skipped)
 
 
+def _parts_of(
+    files: ParquetFiles,
+    imputer: VSAEImputer,
+    ignore: Sequence[str],
+    work: Path,
+    engine: str,
+    devices: Sequence[str] | None,
+    address: str | None,
+    concurrency: int | None,
+) -> Callable[[Sequence[Todo]], Iterator[Part]]:
+    """Who completes the row groups."""
+    if engine == "ray":
+        from vsae_fast.ray import completed_parts
+
+        table = ImputeTable(imputer, ignore=ignore, n_jobs=1)
+        return partial(completed_parts, files, table, work, address=address, concurrency=concurrency)
+    if devices is not None:
+        return partial(device_parts, files, imputer, ignore, work, devices=devices)
+    return partial(local_parts, files, imputer, ignore, work)
+
+
 def _targets(files: ParquetFiles | TextFiles, out: Path) -> list[Path]:
     return [out if files.single else out / relative for relative in files.relative]
-
-
-def _check_devices(devices: Sequence[str] | None, engine: str) -> None:
-    if devices is None:
-        return
-    if engine == "ray":
-        raise ValueError("devices is for engine='local'; leave it out")
-    if isinstance(devices, str) or not devices:
-        raise ValueError(f"devices must be a list of one device or more, such as ['cuda:0', 'cuda:1'], got {devices!r}")
-    kinds = {resolve_device(device).type for device in devices}
-    if len(kinds) > 1:
-        raise ValueError(
-            f"devices mixes {' and '.join(sorted(kinds))}, whose results differ in the last digits; name one"
-        )
-
-
-def _make(work: Path) -> None:
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        raise PermissionError(f"{work.parent} cannot be written to; choose another target") from error
 
 
 def _clear(work: Path) -> None:
@@ -314,8 +299,8 @@ def _model(
     kept = work / MODEL
     if not kept.exists():
         if model is None:
-            sample = sample_rows(files, max_train_rows, np.random.default_rng(random_state), skip_unreadable=skip)
-            sample = sample.drop_columns(list(ignore)) if ignore else sample
+            rng = np.random.default_rng(random_state)
+            sample = sample_rows(files, max_train_rows, rng, ignore=ignore, skip_unreadable=skip)
             params = {"checkpoint_dir": work / TRAINING, **params}
             fitted = VSAEImputer(random_state=random_state, **params).fit(sample)
         else:
@@ -325,37 +310,6 @@ def _model(
     running = {name: value for name, value in params.items() if name in ("n_jobs", "device", "backend", "n_samples")}
     imputer.set_params(**running)
     return imputer
-
-
-def _check_ignored(files: ParquetFiles, ignore: Sequence[str]) -> None:
-    names = files.schema.names
-    for name in ignore:
-        if name not in names:
-            raise ValueError(f"ignore names {name!r}, but {files.paths[0]} has no such column; it has {names[:10]}")
-    if set(names) <= set(ignore):
-        raise ValueError("every column is ignored; leave one")
-    dates = [name for name in names if name not in ignore and files.is_temporal(name)]
-    if dates:
-        raise ValueError(
-            f"column {dates[0]!r} holds dates or times; pass ignore=[{dates[0]!r}] to leave it as it is, or turn it "
-            "into numbers first"
-        )
-
-
-def _check_target(files: ParquetFiles | TextFiles, out: Path, targets: Sequence[Path], overwrite: bool) -> None:
-    if isinstance(files, TextFiles) and files.single and out.suffix.lower() in ENDINGS:
-        raise ValueError(f"text files become Parquet files; name the target {out.stem}.parquet instead of {out.name}")
-    if files.single and out.is_dir():
-        raise ValueError(f"{out} is a folder and the source is one file; name a file in it")
-    if not files.single and out.is_file():
-        raise FileExistsError(f"{out} is a file and the source is several; name a folder")
-    sources = {path.resolve() for path in files.paths}
-    inside = files.root is not None and files.root.resolve() in (out.resolve(), *out.resolve().parents)
-    if inside or any(path.resolve() in sources for path in targets):
-        raise ValueError(f"{out} lies in the source; choose another target")
-    existing = [path for path in targets if path.exists()]
-    if existing and not overwrite:
-        raise FileExistsError(f"{existing[0]} exists; pass overwrite=True to replace it")
 
 
 def _fingerprint(

@@ -35,22 +35,23 @@ def encode(
     unseen : dict of str to int
         Number of cells with unknown levels, per column that has any.
     """
-    blocks, masks, unseen = [], [], {}
-    for j in schema.modelled:
+    widths = [schema.columns[j].width for j in schema.modelled]
+    # Ten thousand levels are ten thousand columns: nothing of that size is there twice.
+    x = np.zeros((len(observed), sum(widths)), dtype=np.float32)
+    masks, unseen, begin = [], {}, 0
+    for j, width in zip(schema.modelled, widths, strict=True):
         column, description, known = columns[j], schema.columns[j], observed[:, j]
         if description.attribute_kind == "numerical":
-            blocks.append(_standardised(column, description, known))
+            x[:, begin : begin + width] = _standardised(column, description, known)
         else:
             codes = _codes(column, description, known)
             n_unseen = int((known & (codes < 0)).sum())
             if n_unseen:
                 unseen[str(column.name)] = n_unseen
             known = codes >= 0
-            block = np.zeros((len(codes), description.width))
-            block[np.flatnonzero(known), codes[known]] = 1.0
-            blocks.append(block)
+            x[np.flatnonzero(known), begin + codes[known]] = 1.0
         masks.append(known)
-    x = np.concatenate(blocks, axis=1).astype(np.float32)
+        begin += width
     return x, np.stack(masks, axis=1).astype(np.float32), unseen
 
 
