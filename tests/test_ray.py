@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from tests.test_stream import CutOffError, cut_off_after, damage, files_below, make_table
 from vsae_fast import VSAEImputer, impute_parquet
@@ -39,6 +40,7 @@ def cluster():
     import ray
     from ray.cluster_utils import Cluster
 
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves workers beside whatever else the machine does
     options = {"object_store_memory": 100_000_000}
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
     for _ in range(NODES):
@@ -194,6 +196,38 @@ def test_damaged_row_groups_are_named_by_workers(cluster, source, model, tmp_pat
 def test_an_address_beside_a_connection_is_refused(cluster, source, model, tmp_path):
     with pytest.raises(ValueError, match="Ray is connected already; leave address='auto' out"):
         impute_parquet(source, tmp_path / "o.parquet", model, engine="ray", address="auto")
+
+
+def test_networks_trained_on_a_cluster_are_those_of_one_machine(cluster):
+    from vsae_fast.ray import fit
+
+    options = {"epochs": 3, "n_models": 2, "n_samples": 20, "random_state": 0}
+    table = make_table(1200)
+    alone = VSAEImputer(**options).fit(table)
+    heard = []
+    spread = VSAEImputer(callbacks=[heard.append], **options)
+    assert fit(spread, table) is spread
+    assert spread.history_ == alone.history_
+    for one, other in zip(alone.models_, spread.models_, strict=True):
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, other.state_dict()[name])
+    assert spread.transform(table).equals(alone.transform(table))
+    assert {told.epoch for told in heard} == {0, 1, 2}
+    # A further fit goes on from there.
+    assert (
+        fit(spread.set_params(warm_start=True), table).history_ == alone.set_params(warm_start=True).fit(table).history_
+    )
+
+
+def test_what_cannot_be_trained_on_a_cluster_is_refused(cluster, tmp_path):
+    from vsae_fast.ray import fit
+
+    with pytest.raises(ValueError, match="checkpoint_dir is for trainings on one machine"):
+        fit(VSAEImputer(checkpoint_dir=tmp_path), make_table(50))
+    with pytest.raises(ValueError, match="use device='cpu', not 'cuda'"):
+        fit(VSAEImputer(device="cuda"), make_table(50))
+    with pytest.raises(ValueError, match="epochs must be an integer of at least 0"):
+        fit(VSAEImputer(epochs=-1), make_table(50))
 
 
 def test_ray_data_is_completed_cell_by_cell(cluster, model):

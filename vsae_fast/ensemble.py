@@ -8,7 +8,7 @@ import statistics
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,51 @@ from vsae_fast.imputation import RowImputer
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.monitor import Monitor
 from vsae_fast.native_training import supports
+from vsae_fast.objective import Objective
 from vsae_fast.ops.importance_impute import Imputation
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import Preset
-from vsae_fast.training import History, TrainingPlan, calibrate, train
+from vsae_fast.training import History, Progress, TrainingPlan, calibrate, train
 
 RULED_OUT = 2.0  # standard errors
 # From this many rows on, a weight decay whose first network is worse than the best by this share trains no others. In
 # 17 trainings on four such tables no decay that validation kept in the end would have been lost.
 RACE_ROWS, OUT_OF_RACE = 1000, 0.08
+
+
+@dataclass(frozen=True)
+class NetworkTraining:
+    """How one network is to be trained; goes through pickle.
+
+    Parameters
+    ----------
+    model : VSAE
+    objective : Objective
+    plan : TrainingPlan
+    seed : int
+    backend : {"auto", "cpu", "reference"}
+    trained : bool
+        Whether it has been trained before.
+    """
+
+    model: VSAE
+    objective: Objective
+    plan: TrainingPlan
+    seed: int
+    backend: str
+    trained: bool
+
+    def run(self, x: torch.Tensor, mask: torch.Tensor, progress: Progress | None = None, **options: Any) -> History:
+        """Train it in place; ``options`` are those of :func:`vsae_fast.training.train`."""
+        generator = torch.Generator(x.device).manual_seed(self.seed)
+        return train(
+            self.model, x, mask, self.objective, self.plan, generator, progress, self.backend,
+            trained=self.trained, **options,
+        )  # fmt: skip
+
+
+# Trains one network, within so many seconds, on data that it has; returns its parameters and its record.
+TrainElsewhere = Callable[[NetworkTraining, float], tuple[dict[str, torch.Tensor], History]]
 
 
 def train_models(
@@ -44,6 +80,7 @@ def train_models(
     estimator: Any = None,
     max_time: float = math.inf,
     checkpoints: Checkpoints | None = None,
+    train_elsewhere: TrainElsewhere | None = None,
 ) -> tuple[list[VSAE], list[History]]:
     """Train ``preset.n_models`` networks for each weight decay; keep those of decays that validation does not rule out.
 
@@ -66,6 +103,8 @@ def train_models(
         See :class:`~vsae_fast.monitor.Monitor`.
     checkpoints : Checkpoints, optional
         Of the networks by their number; what was finished or begun there is gone on with.
+    train_elsewhere : callable, optional
+        Trains one network on another machine, all of them at once; callbacks hear of its epochs when it is back.
 
     Returns
     -------
@@ -81,7 +120,7 @@ def train_models(
         with torch.random.fork_rng(devices=[]):  # torch.nn draws initial parameters from the global generator
             torch.manual_seed(seed + member)
             models.append(VSAE(layout, preset.network).to(x.device))
-    n_workers = _n_workers(models[0], preset, backend, n_threads, len(jobs))
+    n_workers = len(jobs) if train_elsewhere else _n_workers(models[0], preset, backend, n_threads, len(jobs))
     histories: dict[int, History] = {}
     with Monitor(
         len(jobs), preset.plan.epochs,
@@ -93,7 +132,7 @@ def train_models(
                 {job: models[job] for job in chosen}, [jobs[job][0] for job in chosen], preset, x, mask,
                 [seed + jobs[job][1] for job in chosen],
                 backend=backend, n_threads=n_threads, n_workers=n_workers, monitor=monitor,
-                checkpoints=checkpoints,
+                checkpoints=checkpoints, train_elsewhere=train_elsewhere,
             )  # fmt: skip
             histories.update(zip(chosen, done, strict=True))
 
@@ -129,6 +168,7 @@ def train_further(
     estimator: Any = None,
     max_time: float = math.inf,
     checkpoints: Checkpoints | None = None,
+    train_elsewhere: TrainElsewhere | None = None,
 ) -> tuple[list[VSAE], list[History]]:
     """Go on with networks that have been trained, each with its own weight decay.
 
@@ -137,7 +177,7 @@ def train_further(
     models : sequence of VSAE
         Left as they are.
     histories : sequence of History
-    preset, x, mask, seed, backend, n_threads, verbose, callbacks, estimator, max_time, checkpoints
+    preset, x, mask, seed, backend, n_threads, verbose, callbacks, estimator, max_time, checkpoints, train_elsewhere
         See :func:`train_models`.
 
     Returns
@@ -152,7 +192,7 @@ def train_further(
     # Batches and noise of their own: those of the epochs before would repeat otherwise.
     past = max(len(history.epoch) for history in histories)
     fresh = int(np.random.SeedSequence([seed, past]).generate_state(1)[0])
-    n_workers = _n_workers(copies[0], preset, backend, n_threads, len(copies))
+    n_workers = len(copies) if train_elsewhere else _n_workers(copies[0], preset, backend, n_threads, len(copies))
     with Monitor(
         len(copies), preset.plan.epochs,
         callbacks=callbacks, estimator=estimator, verbose=verbose, max_time=max_time, n_workers=n_workers,
@@ -160,7 +200,7 @@ def train_further(
         added = _train_all(
             dict(enumerate(copies)), plans, preset, x, mask, [fresh + member for member in range(len(copies))],
             backend=backend, n_threads=n_threads, n_workers=n_workers, monitor=monitor, checkpoints=checkpoints,
-            trained=True,
+            train_elsewhere=train_elsewhere, trained=True,
         )  # fmt: skip
     for member, (model, plan, history) in enumerate(zip(copies, plans, added, strict=True)):
         if not history.epoch:
@@ -188,6 +228,7 @@ def _train_all(
     n_workers: int,
     monitor: Monitor,
     checkpoints: Checkpoints | None,
+    train_elsewhere: TrainElsewhere | None,
     trained: bool = False,
 ) -> list[History]:
     """Train every model in place by its own plan and seed; the keys are their numbers to the monitor."""
@@ -196,19 +237,22 @@ def _train_all(
 
     def run(job: int) -> History:
         number = numbers[job]
-        return train(
-            models[number],
+        own = NetworkTraining(models[number], preset.objective, plans[job], seeds[job], backend, trained)
+        max_seconds = monitor.seconds_for_next()
+        if train_elsewhere is not None:
+            state, history = train_elsewhere(own, max_seconds)
+            models[number].load_state_dict(state)
+            models[number].eval()
+            for epoch in zip(history.epoch, history.loss, history.score, strict=True):
+                monitor.epoch_ended(number, *epoch)
+            return history
+        return own.run(
             x,
             mask,
-            preset.objective,
-            plans[job],
-            torch.Generator(x.device).manual_seed(seeds[job]),
             lambda *epoch: monitor.epoch_ended(number, *epoch),
-            backend,
-            max(n_threads // n_workers, 1),
-            stop,
-            max_seconds=monitor.seconds_for_next(),
-            trained=trained,
+            n_threads=max(n_threads // n_workers, 1),
+            stop=stop,
+            max_seconds=max_seconds,
             checkpoint=checkpoints.of(number) if checkpoints is not None else None,
         )
 

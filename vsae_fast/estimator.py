@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from vsae_fast.calibration import spread_factors
 from vsae_fast.caller_warning import warn_caller
 from vsae_fast.checkpoints import Checkpoints, checkpoints_in
-from vsae_fast.ensemble import EnsembleImputer, train_further, train_models
+from vsae_fast.ensemble import EnsembleImputer, TrainElsewhere, train_further, train_models
 from vsae_fast.filling import chunks, expected_values, fill
 from vsae_fast.imputation import RowImputer, check_fills
 from vsae_fast.models.vsae import VSAE
@@ -345,7 +345,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
 
     # ---- parts ------------------------------------------------------------------------------------------------------
 
-    def _fit(self, X: Any, mask: Any) -> None:
+    def _fit(self, X: Any, mask: Any, elsewhere: Callable[..., TrainElsewhere] | None = None) -> None:
         device = check_parameters(self)
         table = read_table(X)
         further = self.warm_start and bool(getattr(self, "models_", []))
@@ -374,6 +374,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
             before = self.models_ if further else []
             with self._checkpoints(preset, rows, seed, before) as checkpoints:
                 options["checkpoints"] = checkpoints
+                options["train_elsewhere"] = None if elsewhere is None else elsewhere(*rows)
                 if further:
                     models, histories = train_further(before, self.history_, preset, *rows, seed, **options)
                 else:

@@ -1,4 +1,4 @@
-"""Many machines: Ray Data sets, and row groups of Parquet files, completed by workers that each load the model once.
+"""Many machines: Ray Data sets and row groups of Parquet files completed and networks trained by a cluster.
 
 Needs the extra ``ray``.
 """
@@ -10,9 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+
+from vsae_fast.ensemble import NetworkTraining, TrainElsewhere
+from vsae_fast.estimator import VSAEImputer
 from vsae_fast.impute_table import ImputeTable, Model
 from vsae_fast.parquet_parts import Part, Todo
 from vsae_fast.parquet_source import ParquetFiles
+from vsae_fast.training import History
 from vsae_fast.workers import GroupWorker, WorkerDiedError, completed_by
 
 if TYPE_CHECKING:
@@ -83,6 +89,72 @@ class _TableWorker:
 
     def __call__(self, batch: Any) -> Any:
         return self._table(batch)
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
+
+
+def fit(
+    imputer: VSAEImputer, X: Any, mask: Any = None, *, address: str | None = None, num_cpus: float = 1
+) -> VSAEImputer:
+    """Train an imputer's networks on a Ray cluster, all of them at once.
+
+    The networks are those of ``imputer.fit(X, mask=mask)``, to the last bit where all processors have the same
+    instructions. The encoded table is sent to every machine once, and a network whose machine is lost is trained anew.
+
+    Parameters
+    ----------
+    imputer : VSAEImputer
+        Fitted in place. Callbacks hear of a network's epochs when it is back, and cannot end its training.
+    X : table, shape (N, columns)
+    mask : array or frame of bool or 0/1, shape (N, columns), optional
+        1 = observed.
+    address : str, optional
+        Of the cluster; the one that Ray is connected to, or this machine alone, where it is left out.
+    num_cpus : float
+        Processors of each network's training.
+
+    Returns
+    -------
+    VSAEImputer
+        ``imputer``.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Ray is not installed.
+    ValueError
+        An imputer with ``checkpoint_dir``, which only a training on one machine has, or on a GPU.
+    """
+    if imputer.checkpoint_dir is not None:
+        raise ValueError("checkpoint_dir is for trainings on one machine; set it to None")
+    if imputer.device not in ("auto", "cpu"):
+        raise ValueError(f"networks are trained on processors here; use device='cpu', not {imputer.device!r}")
+    with _connected(address) as ray:
+
+        def elsewhere(x: torch.Tensor, mask: torch.Tensor) -> TrainElsewhere:
+            task = ray.remote(_train).options(num_cpus=num_cpus)
+            # Arrays are read from shared memory; tensors would be copied by every task.
+            rows = ray.put(x.numpy()), ray.put(mask.numpy())
+
+            def train(own: NetworkTraining, max_seconds: float) -> tuple[dict[str, torch.Tensor], History]:
+                found: tuple[dict[str, torch.Tensor], History]
+                found = ray.get(task.remote(own, *rows, max_seconds, max(int(num_cpus), 1)))
+                return found
+
+            return train
+
+        imputer._fit(X, mask, elsewhere)
+    return imputer
+
+
+def _train(
+    own: NetworkTraining, x: Any, mask: Any, max_seconds: float, n_threads: int
+) -> tuple[dict[str, torch.Tensor], History]:
+    torch.set_num_threads(n_threads)
+    rows = torch.from_numpy(np.array(x)), torch.from_numpy(np.array(mask))  # Ray's own are read-only
+    history = own.run(*rows, max_seconds=max_seconds, n_threads=n_threads)
+    return own.model.state_dict(), history
 
 
 # ---- row groups of impute_parquet -----------------------------------------------------------------------------------
