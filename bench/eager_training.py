@@ -1,4 +1,4 @@
-"""A VSAE as a user would write it in PyTorch from the paper, for numerical attributes.
+"""A VSAE as a user would write it in PyTorch from the paper, for numerical attributes of one width.
 
 One module per attribute, Adam, a training step per batch; nothing is fused and nothing is slowed down.
 """
@@ -26,18 +26,18 @@ def mlp(sizes: tuple[int, ...], *, norm: str, slope: float, tail: bool = True) -
 
 
 class EagerVSAE(nn.Module):
-    """Twin of :class:`vsae_fast.VSAE` for ``n_attributes`` numbers."""
+    """Twin of :class:`vsae_fast.VSAE` for ``n_attributes`` numbers, or blocks of ``width`` numbers."""
 
-    def __init__(self, n_attributes: int, config: NetworkConfig) -> None:
+    def __init__(self, n_attributes: int, config: NetworkConfig, width: int = 1) -> None:
         super().__init__()
-        self.n_attributes, self.config = n_attributes, config
+        self.n_attributes, self.width, self.config = n_attributes, width, config
         slope, latent = config.negative_slope, config.latent_per_attribute
         self.attributive = nn.ModuleList(
-            mlp((1, *config.numerical_hidden, 2 * latent), norm="all", slope=slope) for _ in range(n_attributes)
+            mlp((width, *config.numerical_hidden, 2 * latent), norm="all", slope=slope) for _ in range(n_attributes)
         )
         hidden = config.collective_hidden
-        self.collective = mlp((2 * n_attributes, *hidden), norm="all", slope=slope)[:-1]
-        self.collective.append(nn.Linear(hidden[-2] if len(hidden) > 1 else 2 * n_attributes, hidden[-1]))
+        self.collective = mlp(((width + 1) * n_attributes, *hidden), norm="all", slope=slope)[:-1]
+        self.collective.append(nn.Linear(hidden[-2] if len(hidden) > 1 else (width + 1) * n_attributes, hidden[-1]))
         self.collective.extend([nn.BatchNorm1d(hidden[-1]), nn.LeakyReLU(slope)])
         self.head = nn.Linear(hidden[-1], 2 * n_attributes * latent)
         n_latent = n_attributes * latent
@@ -48,15 +48,19 @@ class EagerVSAE(nn.Module):
         rest: list[nn.Module] = [nn.LeakyReLU(slope)]
         for a, b in zip(config.data_hidden[:-1], config.data_hidden[1:], strict=True):
             rest += [nn.Linear(a, b)] if config.linear_tail else [nn.Linear(a, b), nn.LeakyReLU(slope)]
-        self.data_rest = nn.Sequential(*rest, nn.Linear(config.data_hidden[-1], n_attributes))
+        self.data_rest = nn.Sequential(*rest, nn.Linear(config.data_hidden[-1], n_attributes * width))
         self.log_scale = nn.Parameter(torch.zeros(n_attributes))
+
+    def expand(self, attributes: torch.Tensor) -> torch.Tensor:
+        """From a value for each attribute to one for each column."""
+        return attributes if self.width == 1 else attributes.repeat_interleave(self.width, -1)
 
     def encode(
         self, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Mean and log-variance (N, M, latent) and the collective hidden vector."""
-        own = torch.stack([net(x[:, i : i + 1]) for i, net in enumerate(self.attributive)], 1)
-        filled = torch.where(mask > 0, x, noise)
+        own = torch.stack([net(part) for part, net in zip(x.split(self.width, 1), self.attributive, strict=True)], 1)
+        filled = torch.where(self.expand(mask) > 0, x, noise)
         hidden = self.collective(torch.cat([filled, mask], 1))
         shared = self.head(hidden).view(len(x), 2, self.n_attributes, -1).transpose(1, 2).flatten(2)
         mean, log_variance = torch.where(mask.unsqueeze(-1) > 0, own, shared).chunk(2, -1)
@@ -74,7 +78,7 @@ class EagerVSAE(nn.Module):
 
     def log_likelihood(self, output: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Gaussian log density of each cell."""
-        return torch.distributions.Normal(output, self.log_scale.exp()).log_prob(x)
+        return torch.distributions.Normal(output, self.expand(self.log_scale.exp())).log_prob(x)
 
 
 def step_phase_1(model: EagerVSAE, optimizer: torch.optim.Optimizer, x: torch.Tensor, mask: torch.Tensor) -> None:
@@ -83,7 +87,7 @@ def step_phase_1(model: EagerVSAE, optimizer: torch.optim.Optimizer, x: torch.Te
     mean, log_variance = mean.flatten(1), log_variance.flatten(1)
     z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
     logits, output = model.decode(z, hidden)
-    bound = (mask * model.log_likelihood(output, x)).sum(1)
+    bound = (model.expand(mask) * model.log_likelihood(output, x)).sum(1)
     bound = bound - functional.binary_cross_entropy_with_logits(logits, mask, reduction="none").sum(1)
     bound = bound - 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum(1)
     optimizer.zero_grad()
@@ -101,15 +105,16 @@ def step_phase_2(
         mean, scale = mean.flatten(1), (0.5 * log_variance).exp().flatten(1)
         z = mean + scale * torch.randn(n_samples, *mean.shape)
         _, output = model.decode(z, hidden)
-        drawn = output + model.log_scale.exp() * torch.randn_like(output)
-        target = torch.where(mask > 0, x, drawn.mean(0))
-        variance = torch.where(mask > 0, 0.0, drawn.var(0, unbiased=False))
+        drawn = output + model.expand(model.log_scale.exp()) * torch.randn_like(output)
+        observed = model.expand(mask) > 0
+        target = torch.where(observed, x, drawn.mean(0))
+        variance = torch.where(observed, 0.0, drawn.var(0, unbiased=False))
     model.train()
     mean, log_variance, hidden = model.encode(x, mask, torch.randn_like(x))
     mean, log_variance = mean.flatten(1), log_variance.flatten(1)
     z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
     logits, output = model.decode(z, hidden)
-    bound = (model.log_likelihood(output, target) - 0.5 * variance / model.log_scale.exp() ** 2).sum(1)
+    bound = (model.log_likelihood(output, target) - 0.5 * variance / model.expand(model.log_scale.exp()) ** 2).sum(1)
     bound = bound - functional.binary_cross_entropy_with_logits(logits, mask, reduction="none").sum(1)
     bound = bound - 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum(1)
     optimizer.zero_grad()
