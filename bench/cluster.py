@@ -40,7 +40,7 @@ class WorkerMemory(threading.Thread):
         while not self.over.wait(0.5):
             for folder in Path("/proc").glob("[0-9]*"):
                 try:
-                    if b"_GroupWorker" in (folder / "cmdline").read_bytes():
+                    if b"GroupWorker" in (folder / "cmdline").read_bytes():
                         lines = (folder / "status").read_text().splitlines()
                         size = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
                         self.largest = max(self.largest, 1024 * size)
