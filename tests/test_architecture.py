@@ -25,6 +25,7 @@ FLOORS = [
         "pooling",
         "table",
         "only_run",
+        "source_files",
         "whole_file",
     ],
     ["models"],

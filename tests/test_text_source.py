@@ -126,6 +126,14 @@ def test_damaged_files_are_named_or_left_out(folder, tmp_path):
     assert (report.files, report.rows) == (2, 600)
 
 
+def test_files_are_compared_with_the_first_that_can_be_read(tmp_path):
+    for name, content in (("a", ""), ("b", "x,y\n1,2\n"), ("c", "x,z\n1,2\n")):
+        (tmp_path / f"{name}.csv").write_text(content)
+    files = to_parquet(find_text(tmp_path / "*.csv"), tmp_path / "work", skip_unreadable=True)
+    assert [path.name for path in files.paths] == ["b.parquet"]
+    assert "b.csv differ in column" in files.unreadable[1]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -39,57 +40,46 @@ class ScriptedPool:
     def __init__(self, deadly=(), idle=(), lives=None, fatal_start=()):
         self.deadly, self.idle, self.lives, self.fatal_start = set(deadly), set(idle), dict(lives or {}), fatal_start
         self.queues, self.outcome, self.places = {}, {}, {}
-        self.n_started, self.most = 0, 0
-        self.stopped = []
+        self.numbers, self.most, self.stopped = count(), 0, []
 
     def start(self, place):
-        self.n_started += 1
-        worker = f"worker {self.n_started}"
-        self.places[worker] = place
-        ready = (worker, "ready")
-        self.queues[worker] = deque([ready])
-        return worker, ready
+        worker = f"worker {len(self.places) + 1}"
+        self.places[worker], self.queues[worker] = place, deque()
+        return worker, self.submit(worker, None)
 
     def submit(self, worker, item):
-        future = (worker, item, len(self.outcome), self.n_started, time.perf_counter_ns())
-        self.queues[worker].append(future)
+        future = next(self.numbers)
+        self.queues[worker].append((future, item))
         self.most = max(self.most, len(self.queues[worker]))
         return future
 
+    def _kills(self, item, place):
+        """Whether a worker in this place dies at its start (None) or at a row group."""
+        if item is None:
+            return place in self.fatal_start
+        lives = self.lives.get(place)
+        if lives is not None:
+            self.lives[place] = lives - 1 if lives else None
+        return item.name in self.deadly or lives == 0
+
     def _step(self, worker):
+        """Finish what a worker is at, or kill it with all that it has; whether anything happened."""
         queue, place = self.queues[worker], self.places[worker]
-        if not queue or (place in self.idle and queue[0][1] == "ready"):
-            return []
-        item = queue[0][1]
-        dies = item == "ready" and place in self.fatal_start
-        if item != "ready":
-            dies = item.name in self.deadly
-            if place in self.lives:
-                dies |= self.lives[place] == 0
-                self.lives[place] -= 1
-                if dies:
-                    del self.lives[place]
-        if dies:
-            dead = list(queue)
+        if not queue or (place in self.idle and queue[0][1] is None):
+            return False
+        if self._kills(queue[0][1], place):
+            self.outcome |= {future: WorkerDiedError() for future, _ in queue}
             queue.clear()
-            for future in dead:
-                self.outcome[future] = WorkerDiedError()
-            return dead
-        queue.popleft()
-        future = (worker, "ready") if item == "ready" else None
-        future = future or self._future
-        self.outcome[future] = None if item == "ready" else Part(item.name, "", {})
-        return [future]
+        else:
+            future, item = queue.popleft()
+            self.outcome[future] = item and Part(item.name, "", {})
+        return True
 
     def wait(self, futures, seconds):
-        finished = [future for future in futures if future in self.outcome]
-        if finished:
-            return finished[-1:]  # the worst order: what was behind is heard of first
-        for worker in sorted(self.queues, key=lambda worker: -len(self.queues[worker])):
-            self._future = self.queues[worker][0] if self.queues[worker] else None
-            if self._step(worker):
-                return [future for future in futures if future in self.outcome][-1:]
-        return []
+        if not any(future in self.outcome for future in futures):
+            any(self._step(worker) for worker in sorted(self.queues, key=lambda w: -len(self.queues[w])))
+        # The worst order: what was behind is heard of first.
+        return [future for future in futures if future in self.outcome][-1:]
 
     def result(self, future):
         outcome = self.outcome.get(future, WorkerDiedError())
@@ -120,7 +110,7 @@ def test_every_row_group_is_done_once(n_workers):
 def test_what_a_dead_worker_had_is_done_by_others(lives):
     pool = ScriptedPool(lives=lives)
     assert names(pool) == Counter(item.name for item in TODO)
-    assert pool.n_started == 3 + len(lives)  # each was replaced
+    assert len(pool.places) == 3 + len(lives)  # each was replaced
 
 
 def test_a_worker_that_never_comes_up_holds_nothing_up(caplog):
@@ -135,7 +125,7 @@ def test_the_row_group_that_kills_is_blamed(deadly, n_workers):
     with pytest.raises(RuntimeError, match=rf"row group {deadly} of in\.parquet: {MOST_DEATHS} workers died at it"):
         done.extend(part.name for part in completed_by(pool, n_workers, FILES, TODO))
     assert deadly not in done
-    assert pool.n_started == n_workers + MOST_DEATHS - 1
+    assert len(pool.places) == n_workers + MOST_DEATHS - 1
     assert set(pool.stopped) == set(pool.queues)
 
 

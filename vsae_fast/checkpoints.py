@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,9 +117,22 @@ def digest(tensors: Mapping[str, torch.Tensor], settings: Mapping[str, Any]) -> 
 
 @contextmanager
 def checkpoints_in(
-    folder: Path | None, tensors: Mapping[str, torch.Tensor], settings: Mapping[str, Any]
+    folder: str | os.PathLike[str] | None,
+    rows: tuple[torch.Tensor, torch.Tensor],
+    models: Sequence[torch.nn.Module],
+    settings: Mapping[str, Any],
 ) -> Iterator[Checkpoints | None]:
     """Hold a folder of checkpoints, made where it is missing, while a fit is at work in it; None gives None.
+
+    Parameters
+    ----------
+    folder : path or None
+    rows : tuple of torch.Tensor
+        Encoded data and mask.
+    models : sequence of torch.nn.Module
+        Networks that training goes on from, if it does.
+    settings : dict
+        What else decides its result.
 
     Raises
     ------
@@ -130,8 +144,12 @@ def checkpoints_in(
     if folder is None:
         yield None
         return
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"checkpoint_dir={str(folder)!r} is a file; name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    with only_run(folder):
-        yield Checkpoints(folder, digest(tensors, settings))
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"checkpoint_dir={str(path)!r} is a file; name a folder")
+    tensors = {"x": rows[0], "mask": rows[1]}
+    for member, model in enumerate(models):
+        tensors |= {f"{member}.{name}": tensor for name, tensor in model.state_dict().items()}
+    path.mkdir(parents=True, exist_ok=True)
+    with only_run(path):
+        yield Checkpoints(path, digest(tensors, settings))

@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Hashable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vsae_fast.calibration import spread_factors
 from vsae_fast.caller_warning import warn_caller
-from vsae_fast.checkpoints import Checkpoints, checkpoints_in
+from vsae_fast.checkpoints import checkpoints_in
 from vsae_fast.ensemble import EnsembleImputer, TrainElsewhere, train_further, train_models
 from vsae_fast.filling import chunks, expected_values, fill
 from vsae_fast.imputation import RowImputer, check_fills
@@ -27,7 +24,7 @@ from vsae_fast.monitor import CallbackSupportMixin, with_callbacks
 from vsae_fast.multiple import MultipleImputation, check_n_imputations
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.parameters import check_parameters
-from vsae_fast.presets import Preset, build_preset, patience
+from vsae_fast.presets import Preset, build_preset, with_overrides
 from vsae_fast.table.bounds import with_bounds
 from vsae_fast.table.column import BoolArray, FloatArray
 from vsae_fast.table.containers import Table, read_table
@@ -372,7 +369,8 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
             }
             rows = torch.from_numpy(x).to(device), torch.from_numpy(m).to(device)
             before = self.models_ if further else []
-            with self._checkpoints(preset, rows, seed, before) as checkpoints:
+            settings = {"preset": preset, "seed": seed, "backend": self.backend, "device": self.device}
+            with checkpoints_in(self.checkpoint_dir, rows, before, settings) as checkpoints:
                 options["checkpoints"] = checkpoints
                 options["train_elsewhere"] = None if elsewhere is None else elsewhere(*rows)
                 if further:
@@ -394,18 +392,6 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         if not self.keep_empty_features and self._dropped_columns():
             names = ", ".join(str(table.names[j]) for j in self._dropped_columns())
             warn_caller(f"columns without any observed cell are left out of the result: {names}")
-
-    def _checkpoints(
-        self, preset: Preset, rows: tuple[torch.Tensor, torch.Tensor], seed: int, before: list[VSAE]
-    ) -> AbstractContextManager[Checkpoints | None]:
-        """Folder of this fit's checkpoints, under the digest of what decides its result."""
-        if self.checkpoint_dir is None:
-            return checkpoints_in(None, {}, {})
-        tensors = {"x": rows[0], "mask": rows[1]}
-        for member, model in enumerate(before):
-            tensors |= {f"{member}.{name}": tensor for name, tensor in model.state_dict().items()}
-        settings = {"preset": preset, "seed": seed, "backend": self.backend, "device": self.device}
-        return checkpoints_in(Path(self.checkpoint_dir), tensors, settings)
 
     def _read_known(self, X: Any, mask: Any) -> tuple[Table, BoolArray]:
         """Check a table that must have the columns of fit, before any of it is imputed."""
@@ -491,18 +477,14 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
 
     def _preset(self, layout: AttributeLayout, mask: Float32Array) -> Preset:
         preset = build_preset(self.preset, layout, mask.shape[0], int(mask.sum()))
-        plan = preset.plan
-        if self.epochs is not None:
-            plan = replace(plan, epochs=self.epochs)
-        if self.batch_size is not None:
-            plan = replace(plan, batch_size=self.batch_size)
-        if self.learning_rate is not None:
-            plan = replace(plan, learning_rate=self.learning_rate)
-        if self.n_iter_no_change is not None:
-            plan = replace(plan, patience=self.n_iter_no_change)
-        elif plan.patience is not None and self.epochs is not None:
-            plan = replace(plan, patience=patience(self.epochs))
-        return replace(preset, plan=plan, n_models=self.n_models or preset.n_models)
+        return with_overrides(
+            preset,
+            n_models=self.n_models,
+            n_iter_no_change=self.n_iter_no_change,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+        )
 
     def _dropped_columns(self) -> list[int]:
         if self.keep_empty_features:

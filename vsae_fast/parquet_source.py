@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vsae_fast.source_files import SourceFiles, find_paths
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,23 +20,17 @@ class UnreadableError(ValueError):
 
 
 @dataclass(frozen=True)
-class ParquetFiles:
-    """Files of one schema, in the order of their names.
+class ParquetFiles(SourceFiles):
+    """Files of one schema.
 
     Parameters
     ----------
-    paths : tuple of Path
-    root : Path or None
-        Folder that was given; None for a file or a pattern.
-    single : bool
-        Whether one file was given by its name.
+    paths, root, single
+        See :class:`~vsae_fast.source_files.SourceFiles`.
     unreadable : tuple of str
         What is wrong with each file that was left out.
     """
 
-    paths: tuple[Path, ...]
-    root: Path | None
-    single: bool
     unreadable: tuple[str, ...] = ()
 
     @cached_property
@@ -53,11 +48,6 @@ class ParquetFiles:
     def n_rows(self) -> list[int]:
         """Of each file."""
         return [metadata.num_rows for metadata in self._metadata]
-
-    @property
-    def relative(self) -> list[Path]:
-        """Names of the files below the folder that was given."""
-        return [path.relative_to(self.root) if self.root is not None else Path(path.name) for path in self.paths]
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -108,13 +98,6 @@ class ParquetFiles:
         """The same files by names that do not depend on a process's folder."""
         return replace(self, paths=tuple(path.resolve() for path in self.paths))
 
-    def state(self) -> list[list[Any]]:
-        """Name, size and time of change of each file."""
-        return [
-            [str(name), path.stat().st_size, path.stat().st_mtime_ns]
-            for name, path in zip(self.relative, self.paths, strict=True)
-        ]
-
 
 def find_files(source: Path, *, skip_unreadable: bool = False) -> ParquetFiles:
     """Files that a path means: itself, all ``.parquet`` files below a folder, or those that a pattern matches.
@@ -132,14 +115,9 @@ def find_files(source: Path, *, skip_unreadable: bool = False) -> ParquetFiles:
     ValueError
         A file that is no Parquet, one without rows or row groups, or files that differ in their columns.
     """
-    if source.is_dir():
-        found = sorted(path for path in source.rglob("*.parquet") if not path.name.startswith("."))
-        files = ParquetFiles(tuple(found), source, single=False)
-    elif source.exists():
-        files = ParquetFiles((source,), None, single=True)
-    else:
-        found = sorted(map(Path, glob.glob(str(source), recursive=True)))  # noqa: PTH207 - absolute patterns too
-        files = ParquetFiles(tuple(found), None, single=False)
+    found = find_paths(source)
+    kept = [path for path in found.paths if found.root is None or path.suffix == ".parquet"]
+    files = ParquetFiles(tuple(kept), found.root, found.single)
     if not files.paths:
         raise FileNotFoundError(f"there is no Parquet file at {source}")
     names = [path.name for path in files.paths]

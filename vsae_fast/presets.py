@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.noise import Sampler
@@ -174,3 +174,17 @@ def auto(layout: AttributeLayout, n_rows: int, n_observed: int) -> Preset:
         n_models=3 if n_observed < MANY_CELLS else 2,
         weight_decays=weight_decays,
     )
+
+
+def with_overrides(
+    preset: Preset, *, n_models: int | None, n_iter_no_change: int | None, epochs: int | None, **plan: float | None
+) -> Preset:
+    """Preset with what a caller sets; None leaves it as it is, and the patience follows the epochs."""
+    changed: dict[str, Any] = {name: value for name, value in plan.items() if value is not None}
+    if epochs is not None:
+        changed["epochs"] = epochs
+    if n_iter_no_change is not None:
+        changed["patience"] = n_iter_no_change
+    elif preset.plan.patience is not None and epochs is not None:
+        changed["patience"] = patience(epochs)
+    return replace(preset, plan=replace(preset.plan, **changed), n_models=n_models or preset.n_models)

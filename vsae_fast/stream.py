@@ -28,9 +28,10 @@ from vsae_fast.parameters import resolve_device
 from vsae_fast.parquet_parts import Part, Todo, local_parts, part_name
 from vsae_fast.parquet_sample import sample_rows
 from vsae_fast.parquet_source import ParquetFiles, UnreadableError, find_files
+from vsae_fast.source_files import SourceFiles
 from vsae_fast.stream_checks import check_ignored, check_options, check_target, make_folder
 from vsae_fast.stream_log import StreamLog
-from vsae_fast.text_source import TextFiles, find_text, to_parquet
+from vsae_fast.text_source import find_text, to_parquet
 from vsae_fast.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def _parts_of(
     return partial(local_parts, files, imputer, ignore, work)
 
 
-def _targets(files: ParquetFiles | TextFiles, out: Path) -> list[Path]:
+def _targets(files: SourceFiles, out: Path) -> list[Path]:
     return [out if files.single else out / relative for relative in files.relative]
 
 
@@ -313,7 +314,7 @@ def _model(
 
 
 def _fingerprint(
-    files: ParquetFiles | TextFiles,
+    files: SourceFiles,
     model: str | None,
     ignore: Sequence[str],
     max_train_rows: int,

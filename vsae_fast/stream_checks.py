@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vsae_fast.parameters import resolve_device
 from vsae_fast.parquet_source import ParquetFiles
+from vsae_fast.source_files import SourceFiles
 from vsae_fast.text_source import ENDINGS, TextFiles
 
 
@@ -53,7 +54,7 @@ def check_ignored(files: ParquetFiles, ignore: Sequence[str]) -> None:
         )
 
 
-def check_target(files: ParquetFiles | TextFiles, out: Path, targets: Sequence[Path], overwrite: bool) -> None:
+def check_target(files: SourceFiles, out: Path, targets: Sequence[Path], overwrite: bool) -> None:
     """Raise where the target cannot be: in the source, of another kind, or there already."""
     if isinstance(files, TextFiles) and files.single and out.suffix.lower() in ENDINGS:
         raise ValueError(f"text files become Parquet files; name the target {out.stem}.parquet instead of {out.name}")

@@ -6,13 +6,13 @@ first block fails at the first ``1.5`` of a column that began with ``1``. The se
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsae_fast.parquet_source import ParquetFiles, UnreadableError
+from vsae_fast.source_files import SourceFiles, find_paths
 from vsae_fast.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -25,39 +25,30 @@ SIGNS = (";", "\t", ",", "|")
 
 
 @dataclass(frozen=True)
-class TextFiles:
-    """Text files of one header, in the order of their names.
+class TextFiles(SourceFiles):
+    """Text files of one header.
 
     Parameters
     ----------
-    paths : tuple of Path
-    root : Path or None
-        Folder that was given; None for a file or a pattern.
-    single : bool
-        Whether one file was given by its name.
+    paths, root, single
+        See :class:`~vsae_fast.source_files.SourceFiles`.
     delimiter : str or None
         A tab in .tsv and a comma in .csv where it is None.
     na_values : tuple of str
         Further texts that mean a missing cell.
     """
 
-    paths: tuple[Path, ...]
-    root: Path | None
-    single: bool
     delimiter: str | None = None
     na_values: tuple[str, ...] = ()
 
     @property
     def relative(self) -> list[Path]:
         """Names of the Parquet files, below the folder that was given."""
-        names = [path.relative_to(self.root) if self.root is not None else Path(path.name) for path in self.paths]
-        return [name.with_suffix(".parquet") for name in names]
+        return [name.with_suffix(".parquet") for name in super().relative]
 
     def state(self) -> list[list[Any]]:
         """Name, size and time of change of each file, and how they are read."""
-        names = zip(self.relative, self.paths, strict=True)
-        files = [[str(name), path.stat().st_size, path.stat().st_mtime_ns] for name, path in names]
-        return [*files, [self.delimiter, *self.na_values]]
+        return [*super().state(), [self.delimiter, *self.na_values]]
 
 
 def find_text(source: Path, delimiter: str | None = None, na_values: Sequence[str] = ()) -> TextFiles | None:
@@ -68,20 +59,13 @@ def find_text(source: Path, delimiter: str | None = None, na_values: Sequence[st
     ValueError
         Text and Parquet files side by side, or two files whose results would have one name.
     """
-    if source.is_dir():
-        found = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
-        root, single = source, False
-    elif source.exists():
-        found, root, single = [source], None, True
-    else:
-        found = sorted(map(Path, glob.glob(str(source), recursive=True)))  # noqa: PTH207 - absolute patterns too
-        root, single = None, False
-    text = [path for path in found if path.suffix.lower() in ENDINGS]
+    found = find_paths(source)
+    text = [path for path in found.paths if path.suffix.lower() in ENDINGS]
     if not text:
         return None
-    if any(path.suffix.lower() == ".parquet" for path in found):
+    if any(path.suffix.lower() == ".parquet" for path in found.paths):
         raise ValueError(f"{source} holds text and Parquet files; name one kind by a pattern such as 'folder/*.csv'")
-    files = TextFiles(tuple(text), root, single, delimiter, tuple(na_values))
+    files = TextFiles(tuple(text), found.root, found.single, delimiter, tuple(na_values))
     names = files.relative
     twice = [path for path, name in zip(text, names, strict=True) if names.count(name) > 1]
     if twice:
@@ -135,7 +119,7 @@ def to_parquet(files: TextFiles, folder: Path, *, skip_unreadable: bool = False)
     for path in files.paths:
         try:
             found = _types(path, files)
-            common = found if common is None else _common(common, found, path, files.paths[0])
+            common = found if common is None else _common(common, found, path, readable[0])
             readable.append(path)
         except UnreadableError as error:
             unreadable.append(str(error))

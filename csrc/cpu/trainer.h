@@ -39,7 +39,7 @@ struct ObjectiveSettings {
     int n_samples;         // importance samples of hide-and-score
     float visible_weight;  // of cells that the encoders see
     float hidden_low, hidden_high;
-    int n_unobserved_samples;  // of x_u, in phase 2
+    int n_unobserved_samples;  // of z, in phase 2's first pass
     int n_validation_draws;
 };
 
