@@ -13,6 +13,11 @@ def _field(name: str) -> int:
 def forget_peak() -> int:
     """Set the recorded peak back to what is resident now, and return that, in bytes."""
     Path("/proc/self/clear_refs").write_text("5")
+    return now()
+
+
+def now() -> int:
+    """Resident memory, in bytes."""
     return _field("VmRSS")
 
 

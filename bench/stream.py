@@ -52,12 +52,12 @@ print(json.dumps({"n_rows": n_rows, "seconds": seconds, "transform_seconds": alo
 """
 
 
-def write_table(path: Path, n_rows: int, group_rows: int) -> None:
+def write_table(path: Path, n_rows: int, group_rows: int, seed: int = 0) -> None:
     """Numbers of one factor with a fifth of the cells missing, in row groups."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     schema = pa.schema([(f"x{j}", pa.float64()) for j in range(N_COLUMNS)])
     with pq.ParquetWriter(path, schema) as writer:
         for _ in range(n_rows // group_rows):
@@ -83,7 +83,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         X = np.random.default_rng(0).normal(size=(500, N_COLUMNS))
         X[::2, ::2] = np.nan
-        vsae_fast.VSAEImputer(preset="paper", epochs=1, random_state=0).fit(_named(X)).save(Path(folder) / "model")
+        vsae_fast.VSAEImputer(preset="paper", epochs=1, random_state=0).fit(named(X)).save(Path(folder) / "model")
         for n_rows in sizes:
             command = [sys.executable, "-c", WORK, folder, *map(str, (n_rows, group_rows, 100))]
             done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
@@ -99,7 +99,8 @@ def main() -> None:
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def _named(X: Any) -> Any:
+def named(X: Any) -> Any:
+    """Arrow table of an array, with the columns of :func:`write_table`."""
     import pyarrow as pa
 
     return pa.table({f"x{j}": column for j, column in enumerate(X.T)})

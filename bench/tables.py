@@ -16,6 +16,7 @@ from typing import Any
 from bench import cluster, coverage, front_door
 from bench import load as bench_load
 from bench import scale as scale_tables
+from bench import soak as bench_soak
 from bench.accuracy import report
 from bench.bars import BARS, SOBOL_TO_IID, WHOLE_IMPUTE_SECONDS, Bar
 from bench.markdown import machine, table, verdict
@@ -257,6 +258,35 @@ def load_section(result: Result) -> str:
     )
 
 
+def soak_section(result: Result) -> str:
+    """Hours of streaming in one process."""
+    rows, machines = [], []
+    for run in result["runs"]:
+        dearer = run["first"] / run["last"] - 1
+        met = dearer <= bench_soak.COST_BAR and run["peak_mb"] <= bench_soak.MEMORY_BAR_MB
+        rows.append(
+            (f"{run['n_samples']:,}", f"{run['rows']:,}", f"{run['seconds'] / 60:.0f}",
+             f"{run['rows'] / run['seconds']:,.0f}", f"{run['first']:,.0f}", f"{run['last']:,.0f}", f"{dearer:+.1%}",
+             f"{run['peak_mb']:,.0f}", f"{run['mb_per_10m_rows']:+.1f}", "met" if met else "**missed**")
+        )  # fmt: skip
+        machines.append(f"K = {run['n_samples']:,}: {machine(run['environment'])}")
+    return "\n\n".join(
+        [
+            "## Soak",
+            f"`impute_parquet` of a folder of {result['n_columns']} numbers a row, files of "
+            f"{bench_soak.PIECE_ROWS:,} rows, the paper's network (`python -m bench.soak`). A row may cost "
+            f"{bench_soak.COST_BAR:.0%} more in the last tenth of the run than in the first (bar), and the whole "
+            f"process, libraries included, may take {bench_soak.MEMORY_BAR_MB:,.0f} MB (bar).",
+            table(
+                ("K", "rows", "minutes", "rows/s", "first tenth", "last tenth", "dearer by", "peak, MB",
+                 "MB for 10 million rows", "bars"),
+                rows,
+            ),
+            *machines,
+        ]
+    )  # fmt: skip
+
+
 def front_door_section(result: Result) -> str:
     """What a user waits for."""
     rows = []
@@ -327,6 +357,8 @@ def performance() -> str:
         parts.append(cluster_section(load("cluster")))
     if (RESULTS / "kills.json").is_file():
         parts.append(kills_section(load("kills")))
+    if (RESULTS / "soak.json").is_file():
+        parts.append(soak_section(load("soak")))
     if (RESULTS / "load.json").is_file():
         parts.append(load_section(load("load")))
     if (RESULTS / "projection.json").is_file():

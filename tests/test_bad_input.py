@@ -86,6 +86,8 @@ BAD_PARAMETERS = {
     "no such gpu": ({"device": "cuda:99"}, "device='cuda:99'"),
     "other device": ({"device": "meta"}, "unknown device 'meta'"),
     "n_models": ({"n_models": 0}, "n_models must be an integer of at least 1"),
+    "bootstrap": ({"bootstrap": "no"}, "bootstrap must be True or False, got 'no'"),
+    "warm_start": ({"warm_start": 1}, "warm_start must be True or False, got 1"),
     "epochs": ({"epochs": -1}, "epochs must be"),
     "batch_size": ({"batch_size": 1}, "batch_size must be"),
     "learning_rate": ({"learning_rate": 0.0}, "learning_rate must be a positive number"),

@@ -198,10 +198,11 @@ def test_an_address_beside_a_connection_is_refused(cluster, source, model, tmp_p
         impute_parquet(source, tmp_path / "o.parquet", model, engine="ray", address="auto")
 
 
-def test_networks_trained_on_a_cluster_are_those_of_one_machine(cluster):
+@pytest.mark.parametrize("bootstrap", [False, True])
+def test_networks_trained_on_a_cluster_are_those_of_one_machine(cluster, bootstrap):
     from vsae_fast.ray import fit
 
-    options = {"epochs": 3, "n_models": 2, "n_samples": 20, "random_state": 0}
+    options = {"epochs": 3, "n_models": 2, "bootstrap": bootstrap, "n_samples": 20, "random_state": 0}
     table = make_table(1200)
     alone = VSAEImputer(**options).fit(table)
     heard = []

@@ -66,6 +66,10 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         Networks for each candidate weight decay, each from its own seed; imputations of those that validation does not
         rule out are averaged. The preset's (3 for auto, 2 on tables of 50,000 observed cells or more; 1 for paper)
         where it is left out; 1 is up to three times as fast and a little less accurate.
+    bootstrap : bool
+        Train each network on rows of its own, drawn with replacement from the training rows (those of validation stay
+        apart). Networks then differ as they would on another sample of the same population, and draws with them: for
+        multiple imputation, with more networks (``n_models``). Single imputations become a little worse.
     epochs, batch_size, learning_rate : optional
         Override the preset's training plan. Training reports on the logger ``vsae_fast`` when it ended too early.
     n_iter_no_change : int, optional
@@ -144,6 +148,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         n_fills: int = 1,
         tolerance: float | None = None,
         n_models: int | None = None,
+        bootstrap: bool = False,
         epochs: int | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
@@ -170,6 +175,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         self.n_fills = n_fills
         self.tolerance = tolerance
         self.n_models = n_models
+        self.bootstrap = bootstrap
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -484,6 +490,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            bootstrap=self.bootstrap,
         )
 
     def _dropped_columns(self) -> list[int]:

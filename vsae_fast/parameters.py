@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LEAST = {"n_samples": 1, "n_fills": 1, "n_models": 1, "epochs": 0, "batch_size": 2, "n_iter_no_change": 1}
 POSITIVE = ("learning_rate", "max_time")
+SWITCHES = ("bootstrap", "warm_start", "keep_empty_features", "add_indicator")
 DEVICES = "'auto', 'cpu', 'cuda' or 'cuda:<number>'"
 
 
@@ -55,6 +56,10 @@ def check_parameters(imputer: VSAEImputer) -> torch.device:
         value = getattr(imputer, name)
         if value is not None and (isinstance(value, str) or not 0 < value < math.inf):
             raise ValueError(f"{name} must be a positive number, got {value!r}")
+    for name in SWITCHES:
+        value = getattr(imputer, name)
+        if not isinstance(value, (bool, np.bool_)):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
     if imputer.n_jobs is not None and (imputer.n_jobs == 0 or imputer.n_jobs < -1):
         raise ValueError(f"n_jobs must be a positive integer or -1, got {imputer.n_jobs!r}")
     if imputer.checkpoint_dir is not None and not isinstance(imputer.checkpoint_dir, (str, os.PathLike)):

@@ -54,6 +54,8 @@ class TrainingPlan:
         Largest norm of a gradient.
     patience : int or None
         Epochs without a better validation score after which training ends; None never ends it early.
+    bootstrap : bool
+        Train on as many rows drawn with replacement from the training rows; validation rows stay apart.
     """
 
     epochs: int
@@ -64,6 +66,7 @@ class TrainingPlan:
     validation_fraction: float = 0.1
     clip_norm: float | None = None
     patience: int | None = None
+    bootstrap: bool = False
 
 
 @dataclass
@@ -153,6 +156,12 @@ def split(n_rows: int, fraction: float, generator: torch.Generator) -> tuple[tor
     if n_validation < MIN_VALIDATION_ROWS:
         n_validation = 0
     return order[n_validation:], order[:n_validation]
+
+
+def resampled(rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """As many rows, drawn with replacement (Efron's bootstrap)."""
+    drawn = torch.randint(max(len(rows), 1), rows.shape, generator=generator, device=generator.device)
+    return rows[drawn]
 
 
 class TorchTrainer:
@@ -387,6 +396,8 @@ def train(
         return History(**saved.facts["history"])
     run = _Run(History(weight_decay=plan.weight_decay))
     train_rows, validation_rows, validation_seed = _split_and_seed(x.shape[0], plan, generator)
+    if plan.bootstrap:
+        train_rows = resampled(train_rows, generator)
     x_train, mask_train = x[train_rows], mask[train_rows]
     x_validation, mask_validation = x[validation_rows], mask[validation_rows]
     n_train = x_train.shape[0]

@@ -41,6 +41,7 @@ TRAINING = [
         help="Where training writes how far it has come, and goes on from.",
     ),
     click.option("--n-models", type=click.IntRange(min=1), help="Networks for each weight decay.  [default: 2 or 3]"),
+    click.option("--bootstrap", is_flag=True, help="Train each network on rows drawn with replacement."),
 ]
 RUNNING = [
     click.option(
@@ -137,6 +138,7 @@ def imputer_of(options: dict[str, Any]) -> Any:
         schema=read_overrides(options["overrides"]),
         n_samples=options["n_samples"],
         n_models=options["n_models"],
+        bootstrap=options["bootstrap"],
         epochs=options["epochs"],
         max_time=options["max_time"],
         checkpoint_dir=options["checkpoint_dir"],

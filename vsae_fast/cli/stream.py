@@ -41,6 +41,8 @@ def stream(source: Path, target: Path, mask: Path | None, options: dict[str, Any
         target = target / (source.with_suffix(".parquet").name if source.suffix.lower() in TEXT else source.name)
     names = ("n_samples", "n_models", "epochs", "max_time", "n_jobs")
     params = {name: options[name] for name in names if options[name] is not None}
+    if options["bootstrap"]:
+        params["bootstrap"] = True
     if "," in options["device"]:
         params["devices"] = options["device"].split(",")
     else:
