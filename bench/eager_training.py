@@ -103,7 +103,7 @@ def step_phase_2(
     with torch.no_grad():
         mean, log_variance, hidden = model.encode(x, mask, torch.randn_like(x))
         mean, scale = mean.flatten(1), (0.5 * log_variance).exp().flatten(1)
-        z = mean + scale * torch.randn(n_samples, *mean.shape)
+        z = mean + scale * torch.randn(n_samples, *mean.shape, device=mean.device)
         _, output = model.decode(z, hidden)
         drawn = output + model.expand(model.log_scale.exp()) * torch.randn_like(output)
         observed = model.expand(mask) > 0
@@ -126,11 +126,11 @@ def step_importance_weighted(
     model: EagerVSAE, optimizer: torch.optim.Optimizer, x: torch.Tensor, mask: torch.Tensor, n_samples: int = 10
 ) -> None:
     """One update of hide-and-score with the importance-weighted bound."""
-    share = 0.1 + 0.7 * torch.rand(len(x), 1)
+    share = 0.1 + 0.7 * torch.rand(len(x), 1, device=x.device)
     visible = mask * (torch.rand_like(mask) >= share).float()
     mean, log_variance, hidden = model.encode(x, visible, torch.zeros_like(x))
     mean, scale = mean.flatten(1), (0.5 * log_variance).exp().flatten(1)
-    noise = torch.randn(n_samples, *mean.shape)
+    noise = torch.randn(n_samples, *mean.shape, device=mean.device)
     z = mean + scale * noise
     logits, output = model.decode(z, hidden)
     weight = mask - 0.8 * visible

@@ -2,6 +2,7 @@
 
 python -m tests.special_builds lanes16    AVX-512 kernels built from AVX2 instructions: 16 lanes on any x86-64 machine
 python -m tests.special_builds sanitize   AddressSanitizer and UndefinedBehaviorSanitizer, every instruction set
+python -m tests.special_builds races      ThreadSanitizer, every instruction set
 python -m tests.special_builds threads    a program of its own under ThreadSanitizer (tests/threads)
 """
 
@@ -22,32 +23,35 @@ KERNEL_TESTS = [
     "test_elbo.py", "test_elementary.py", "test_fill_unobserved.py", "test_grouped_mlp.py", "test_importance_impute.py",
     "test_linear_gaussian.py", "test_native_training.py", "test_noise.py", "test_propose.py", "test_sample_moments.py",
 ]  # fmt: skip
+# Sweeps and statistics find no wrong access; a child process or an interrupt confuses the sanitizers.
+SANITIZABLE = (
+    "not (first_losses or batch_sizes or two_rows or largest_error or fork or interrupt or torch_checks or "
+    "257-1000 or softplus or standard_normal)"
+)
 BUILDS = {
     # Emulation is slow; other tests of the trainer cover its kernels.
     "lanes16": ("VSAE_EMULATE_AVX512", "not first_losses"),
-    # Sweeps and statistics find no wrong address; a child process or an interrupt confuses the sanitizers.
-    "sanitize": (
-        "VSAE_SANITIZE",
-        "not (first_losses or batch_sizes or two_rows or largest_error or fork or interrupt or torch_checks or "
-        "257-1000 or softplus or standard_normal)",
-    ),
+    "sanitize": ("VSAE_SANITIZE", SANITIZABLE),
+    "races": ("VSAE_SANITIZE_THREADS", SANITIZABLE),
 }
 
 
-def sanitizer_variables() -> dict[str, str]:
+def sanitizer_variables(*names: str) -> dict[str, str]:
     """The sanitizers' run-time libraries must be loaded before the interpreter's own."""
     compiler = os.environ.get("CXX", "g++")
     libraries = [
         subprocess.run(
             [compiler, f"-print-file-name={name}"], check=True, capture_output=True, text=True
         ).stdout.strip()
-        for name in ("libasan.so", "libubsan.so")
+        for name in names
     ]
     return {
         "LD_PRELOAD": " ".join(libraries),
         # The interpreter and torch keep memory on purpose; only wrong accesses count.
         "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:abort_on_error=1",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        # The interpreter and torch synchronise by means that ThreadSanitizer does not see; our kernels are what counts.
+        "TSAN_OPTIONS": "halt_on_error=1:ignore_noninstrumented_modules=1",
     }
 
 
@@ -93,7 +97,8 @@ def main() -> None:
         if build == "lanes16":
             environment["VSAE_FAST_CPU"] = "avx512"
         else:
-            environment.update(sanitizer_variables())
+            libraries = ("libtsan.so",) if build == "races" else ("libasan.so", "libubsan.so")
+            environment.update(sanitizer_variables(*libraries))
         loaded = subprocess.run(
             [sys.executable, "-c", "from vsae_fast import _native; print(_native.__file__)"],
             cwd=copy, env=environment, check=True, capture_output=True, text=True,

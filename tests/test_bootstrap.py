@@ -57,9 +57,9 @@ def test_draws_of_bootstrapped_networks_know_how_few_rows_there_were():
         imputer = VSAEImputer(
             preset="paper", n_models=8, epochs=50, learning_rate=3e-3, bootstrap=bootstrap, random_state=0
         ).fit(X)
-        models, means = imputer.models_, []
-        for member in models:
-            imputer.models_ = [member]
+        members, means = list(zip(imputer.models_, imputer.history_, strict=True)), []
+        for model, history in members:
+            imputer.models_, imputer.history_ = [model], [history]
             completed = imputer.transform(X)
             means.append([completed[np.isnan(X[:, j]), j].mean() for j in range(4)])
         spreads.append(np.std(means, axis=0).mean())

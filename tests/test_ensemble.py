@@ -9,9 +9,10 @@ import torch
 
 from tests.random_models import NUMERICAL_12
 from vsae_fast import VSAEImputer
-from vsae_fast.ensemble import EnsembleImputer, plausible, still_in_race, train_models
+from vsae_fast.ensemble import EnsembleImputer, drawing_steps, plausible, still_in_race, train_models
 from vsae_fast.objective import HideAndScore
 from vsae_fast.ops.importance_impute import Imputation
+from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import build_preset
 from vsae_fast.training import TrainingPlan
 
@@ -87,10 +88,12 @@ def test_plausible():
 
 
 class Fixed:
+    layout = AttributeLayout(("numerical", "numerical"), (1, 1))
+
     def __init__(self, value):
         self.value = value
 
-    def run(self, x, mask, *, n_draws=0, first_row=0, seed=0, tolerance_factor=1.0):
+    def run(self, x, mask, *, n_draws=0, row_id=None, seed=0, tolerance_factor=1.0):
         self.tolerance_factor = tolerance_factor
         evidence = torch.full((len(x),), math.log(self.value), dtype=torch.float64)
         spent = torch.full((len(x),), 7, dtype=torch.int32)
@@ -126,12 +129,12 @@ def test_more_members_are_better():
     incomplete = np.where(hidden, np.nan, X)
 
     imputer = VSAEImputer(epochs=10, n_models=4, random_state=0).fit(incomplete)
-    imputer.models_ = imputer.models_[:4]  # of one weight decay
+    imputer.models_, imputer.history_ = imputer.models_[:4], imputer.history_[:4]  # of one weight decay
     together = ((imputer.transform(incomplete) - X)[hidden] ** 2).mean()
     alone = []
-    models, seed = imputer.models_, imputer.seed_
-    for member, model in enumerate(models):
-        imputer.models_, imputer.seed_ = [model], seed + member
+    models, histories, seed = imputer.models_, imputer.history_, imputer.seed_
+    for member, (model, history) in enumerate(zip(models, histories, strict=True)):
+        imputer.models_, imputer.history_, imputer.seed_ = [model], [history], seed + member
         alone.append(((imputer.transform(incomplete) - X)[hidden] ** 2).mean())
     assert together < np.mean(alone)
 
@@ -158,3 +161,32 @@ def test_an_interrupt_ends_training_within_a_second():
     )
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=100)
     assert float(result.stdout) < 1.0
+
+
+def test_draws_come_from_the_members_that_were_shrunk_least():
+    members = EnsembleImputer([Fixed(1.0), Fixed(2.0), Fixed(6.0)], drawing=[0, 2])
+    x = torch.zeros(4, 2)
+    assert {members.draw(x, x, number, 0, 5)[0, 0].item() for number in range(6)} == {1.0, 6.0}
+
+
+def test_a_rows_hidden_attributes_are_drawn_one_after_the_other():
+    order = torch.tensor([3, 0, 2, 1, 4])
+    mask = torch.tensor([[1.0, 0, 0, 0, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
+    steps = drawing_steps(mask, order)
+    assert steps[0].tolist() == [-1, 2, 1, 0, -1]
+    # Five in four steps: two at once, the others alone, all in the order given.
+    assert steps[1][order].tolist() == [0, 0, 1, 2, 3]
+    assert (steps[2] == -1).all()
+    assert drawing_steps(mask[:1], order).tolist() == steps[:1].tolist()
+
+
+def test_what_was_drawn_counts_for_what_is_drawn_next():
+    """Two columns that are nearly one, both hidden: drawn at once they would hardly depend on each other."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=600)
+    X = np.column_stack([a, a + 0.05 * rng.normal(size=600), rng.normal(size=600)])
+    hidden = np.zeros(X.shape, dtype=bool)
+    hidden[:200, :2] = True
+    imputer = VSAEImputer(n_models=1, epochs=100, random_state=0).fit(np.where(hidden, np.nan, X))
+    for draw in imputer.sample(np.where(hidden, np.nan, X), 3, random_state=0):
+        assert np.corrcoef(draw[:200, 0], draw[:200, 1])[0, 1] > 0.5

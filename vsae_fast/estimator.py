@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from vsae_fast.calibration import spread_factors
 from vsae_fast.caller_warning import warn_caller
 from vsae_fast.checkpoints import checkpoints_in
-from vsae_fast.ensemble import EnsembleImputer, TrainElsewhere, train_further, train_models
+from vsae_fast.ensemble import EnsembleImputer, TrainElsewhere, drawing_members, train_further, train_models
 from vsae_fast.filling import chunks, expected_values, fill
 from vsae_fast.imputation import RowImputer, check_fills
 from vsae_fast.models.vsae import VSAE
@@ -468,12 +468,14 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
                 for member, model in enumerate(self.models_)
             ],
             self._draw_spread(),
+            drawing_members(self.history_),
         )
 
     def _draw_spread(self) -> torch.Tensor:
         layout = self.schema_.layout()
         numerical = torch.tensor([kind == "numerical" for kind in layout.kinds])
-        known = [history.spread for history in self.history_ if history.spread is not None]
+        drawing = [self.history_[i] for i in drawing_members(self.history_)]
+        known = [history.spread for history in drawing if history.spread is not None]
         return spread_factors(known, numerical[layout.column_attribute(torch.device("cpu"))])
 
     def _n_threads(self) -> int:

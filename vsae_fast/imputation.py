@@ -72,6 +72,7 @@ class RowImputer:
         check_fills(n_fills, model.config)
         parameter = model.decoders.raw_scale
         self._device = parameter.device
+        self.layout = model.layout
         kernel = resolve(backend, torch.float32, self._device) in ("cpu", "cuda")
         self._encoders = model.folded_encoders(torch.float32 if kernel else torch.float64)
         self._decoders = model.folded(torch.float32)
@@ -92,7 +93,7 @@ class RowImputer:
         mask: torch.Tensor,
         *,
         n_draws: int = 0,
-        first_row: int = 0,
+        row_id: torch.Tensor | None = None,
         seed: int = 0,
         tolerance_factor: float = 1.0,
     ) -> Imputation:
@@ -105,8 +106,8 @@ class RowImputer:
             1 = observed.
         n_draws : int
             Rows to draw from p(x_u | x_o, m), by sampling-importance-resampling.
-        first_row : int
-            Number of the first row; a row's draws depend on its number, ``seed`` and the row alone.
+        row_id : torch.Tensor of int64, shape (N,), optional
+            Number of each row, with ``n_draws``; a row's draws depend on its number, ``seed`` and the row alone.
         seed : int
             Of the draws.
         tolerance_factor : float
@@ -122,7 +123,8 @@ class RowImputer:
         while start < len(x) or not parts:
             rows = slice(start, start + self._chunk_rows)
             try:
-                parts.append(self._chunk(x[rows], mask[rows], n_draws, first_row + start, seed, tolerance_factor))
+                own = None if row_id is None else row_id[rows]
+                parts.append(self._chunk(x[rows], mask[rows], n_draws, own, seed, tolerance_factor))
             except torch.OutOfMemoryError:  # of a GPU; rows are imputed alone, so that a cut changes nothing
                 if self._chunk_rows == 1:
                     raise
@@ -133,7 +135,13 @@ class RowImputer:
         return Imputation(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
     def _chunk(
-        self, x: torch.Tensor, mask: torch.Tensor, n_draws: int, first_row: int, seed: int, tolerance_factor: float
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor,
+        n_draws: int,
+        row_id: torch.Tensor | None,
+        seed: int,
+        tolerance_factor: float,
     ) -> Imputation:
         x, mask = x.to(self._device), mask.to(self._device)
         proposals = self._proposals(x, mask)
@@ -148,7 +156,7 @@ class RowImputer:
             visible_weight=self._visible_weight,
             tolerance=tolerance_factor * self._tolerance,
             n_draws=n_draws,
-            row_id=torch.arange(first_row, first_row + len(x), device=x.device) if n_draws else None,
+            row_id=None if row_id is None else row_id.to(self._device),
             seed=seed,
             n_threads=self._n_threads,
             backend=self._backend,

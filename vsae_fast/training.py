@@ -177,7 +177,7 @@ class TorchTrainer:
     draws : Draws
     weight_decay : float
     clip_norm : float or None
-    backend : {"reference", "auto"}
+    backend : {"reference", "auto", "cuda"}
         Of the ops.
     """
 
@@ -319,7 +319,8 @@ def make_trainer(
             n_threads=n_threads,
         )
     draws = StreamDraws(seed) if x.device.type == "cpu" else TorchDraws(generator)
-    # A VSAE that gets here is to be trained by the reference; other models have no trainer of their own in C++.
+    # A VSAE that gets here is trained by the reference, or by CUDA kernels on request; other models have no trainer of
+    # their own in C++.
     return TorchTrainer(
         model,
         objective,
@@ -328,7 +329,7 @@ def make_trainer(
         draws=draws,
         weight_decay=plan.weight_decay,
         clip_norm=plan.clip_norm,
-        backend="reference" if isinstance(model, VSAE) else backend,
+        backend="reference" if isinstance(model, VSAE) and backend != "cuda" else backend,
     )
 
 

@@ -216,5 +216,7 @@ def quality(path: Path) -> str:
             intervals(lines),
         ]
     commits = sorted({line["environment"]["commit"] for line in lines})
-    parts.append(f"{machine(lines[-1]['environment'])} Commits of the runs: {', '.join(commits)}.")
+    drawn = sorted({line["draws"]["commit"] for line in lines if "draws" in line})
+    told = f" Draws were scored on {', '.join(drawn)}." if drawn else ""
+    parts.append(f"{machine(lines[-1]['environment'])} Commits of the runs: {', '.join(commits)}.{told}")
     return "\n\n".join(parts) + "\n"

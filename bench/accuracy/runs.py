@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 from bench import environment, resident
+from bench.accuracy.encoding import is_number
 from bench.accuracy.methods import METHODS
 from bench.accuracy.scores import coverage, energy_distance, errors
 from bench.accuracy.sets import load, sample_rows
@@ -64,6 +66,41 @@ def whole_runs(sets: tuple[str, ...], methods: tuple[str, ...], seeds: tuple[int
             yield Run("whole", name, "MCAR", 0.5, seed, method)
 
 
+def scores_of_draws(truth: pd.DataFrame, draws: Any, mask: Any) -> dict[str, float | None]:
+    """Energy distance of a draw, and of :class:`MultipleImputation` with numbers the coverage of its intervals."""
+    scores: dict[str, float | None] = {"energy": energy_distance(truth, draws[0])}
+    if isinstance(draws, MultipleImputation):
+        numbers = any(is_number(truth[name]) for name in truth)
+        scores["coverage"] = coverage(truth, draws.interval(LEVEL), mask) if numbers else None
+    return scores
+
+
+def draw_again(line: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """A line of a method that draws, its draws scored anew; the fit is the one that it was, so all else stays."""
+    run = Run(*(line[field] for field in Run._fields))
+    table, n_train = load(run.set, folder), line["n_rows"]
+    if run.protocol == "split":
+        table = sample_rows(table, MOST_ROWS, run.seed)
+    incomplete, mask = ampute(table, run.mechanism, run.hidden, random_state=run.seed)
+    method = METHODS[run.method]()
+    truth, seen = table.iloc[:n_train], mask[:n_train]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Columns kept out of the model|levels not seen at fit")
+        completed = method.fit_transform(incomplete.iloc[:n_train])
+        own = errors(truth, completed, seen)
+        draws = method.sample(incomplete.iloc[:n_train], N_DRAWS)
+        own |= scores_of_draws(truth, draws, seen)
+    before = line["scores"]["in-sample"]
+    return {
+        **line,
+        "scores": {**line["scores"], "in-sample": {**before, "energy": own["energy"], "coverage": own["coverage"]}},
+        "draws": {
+            **environment.describe(torch.get_num_threads()),
+            "same_fit": all(own[name] == before[name] for name in ("nrmse_std", "pfc")),
+        },
+    }
+
+
 def execute(run: Run, folder: Path | None) -> dict[str, Any]:
     """Hide, complete and score; seconds, peak memory and environment beside the scores."""
     table = load(run.set, folder)
@@ -88,9 +125,7 @@ def execute(run: Run, folder: Path | None) -> dict[str, Any]:
             peak = resident.peak() - before
             scores["in-sample"] = errors(table.iloc[train], completed, mask[train])
             draws = method.sample(incomplete.iloc[train], N_DRAWS) if hasattr(method, "sample") else [completed]
-            scores["in-sample"]["energy"] = energy_distance(table.iloc[train], draws[0])
-            if isinstance(draws, MultipleImputation):
-                scores["in-sample"]["coverage"] = coverage(table.iloc[train], draws.interval(LEVEL), mask[train])
+            scores["in-sample"] |= scores_of_draws(table.iloc[train], draws, mask[train])
             if run.protocol == "split" and hasattr(method, "transform"):
                 unseen = method.transform(incomplete.iloc[test])
                 scores["held-out"] = errors(table.iloc[test], unseen, mask[test])

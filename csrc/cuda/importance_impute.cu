@@ -5,7 +5,7 @@
 // the samples go by tiles whose activations live in shared memory, and of a row nothing but its result is written.
 // Runs of samples leave (reference, sums), which merge_importance_impute puts together.
 #include "core/importance_impute.h"
-#include "cuda/dense.h"
+#include "cuda/decoders.h"
 #include "cuda/sum.h"
 
 namespace vsae {
@@ -14,53 +14,33 @@ using namespace model;
 
 // ---- shapes ---------------------------------------------------------------------------------------------------------
 
-constexpr int kMaskLayerCount = sizeof(kMaskLayers) / sizeof(Layer);
-constexpr int kDataLayerCount = sizeof(kDataLayers) / sizeof(Layer);
-constexpr int kHidden = kDataLayers[kDataLayerCount - 1].n_out;  // H
-constexpr int kSlices = kThreads / kTile;                        // threads that share a sample's likelihood terms
-constexpr int kPartial = 3 + kHidden + kLogits;                  // floats that a run of samples leaves
-constexpr int kBlocksPerProcessor = 4;                           // caps registers at 128 a thread
+constexpr int kSlices = kThreads / kTile;        // threads that share a sample's likelihood terms
+constexpr int kPartial = 3 + kHidden + kLogits;  // floats that a run of samples leaves
+constexpr int kBlocksPerProcessor = 4;           // caps registers at 128 a thread
 static_assert(kThreads % kTile == 0, "every sample needs a whole number of threads");
 
-constexpr int at_least(int a, int b) { return a > b ? a : b; }
-constexpr int rounded(int floats) { return (floats + 3) / 4 * 4; }  // whole float4
-
-// Layers write to buffers 0, 1, 0, ...; the mask decoder's last writes beside the latents. Outputs and logits take the
-// buffer that does not hold the last hidden vector.
-constexpr int widest(int buffer) {
-    int width = 0;
-    for (int i = 0; i + 1 < kMaskLayerCount; ++i)
-        if (i % 2 == buffer) width = at_least(width, kMaskLayers[i].n_out);
-    for (int i = 0; i < kDataLayerCount; ++i)
-        if (i % 2 == buffer) width = at_least(width, kDataLayers[i].n_out);
-    if (kDataLayerCount % 2 == buffer) {
-        width = at_least(width, kLogits);
-        if (kNumbers) width = at_least(width, Dense<kTile>::outputs_at_once<kNumbers>());
-    }
-    return width;
-}
-
 // Shared memory, in floats.
-constexpr int kInput = 0;  // [L + M, tile]: latents, then mask logits, then probabilities
-constexpr int kBuffer0 = kInput + (kLatent + kAttributes) * kTile;
-constexpr int kBuffer1 = kBuffer0 + widest(0) * kTile;
-constexpr int kWeights = kBuffer1 + widest(1) * kTile;  // chunk of a layer
-constexpr int kRowBias = kWeights + kChunkFloats;       // of the first data layer, the context in it
-constexpr int kMean = kRowBias + rounded(kDataLayers[0].n_out);
-constexpr int kScale = kMean + rounded(kLatent);
-constexpr int kTotal = kScale + rounded(kLatent);  // log-weights of the tile, by slices
-constexpr int kLost = kTotal + kThreads;
-constexpr int kWeight = kLost + kThreads;
-constexpr int kReduce = kWeight + kTile;
-constexpr int kColumn = kReduce + kThreads;          // observed ones of the numerical columns, as int
-constexpr int kLevel = kColumn + rounded(kNumbers);  // observed level of each attribute, or -1, as int
-constexpr int kObserved = kLevel + rounded(kAttributes);
-constexpr int kSums = kObserved + rounded(kAttributes);  // [H], then [logits]
-constexpr int kSharedFloats = kSums + rounded(kHidden + kLogits);
-static_assert(kSharedFloats * sizeof(float) <= 48 * 1024, "the model does not fit the shared memory of every device");
+struct Place {
+    static constexpr int kInput = 0;  // [L + M, tile]: latents, then mask logits, then probabilities
+    static constexpr int kBuffer0 = kInput + (kLatent + kAttributes) * kTile;
+    static constexpr int kBuffer1 = kBuffer0 + buffer_rows(0) * kTile;
+    static constexpr int kWeights = kBuffer1 + buffer_rows(1) * kTile;  // chunk of a layer
+    static constexpr int kRowBias = kWeights + kChunkFloats;            // of the first data layer, the context in it
+    static constexpr int kMean = kRowBias + rounded(kDataLayers[0].n_out);
+    static constexpr int kScale = kMean + rounded(kLatent);
+    static constexpr int kTotal = kScale + rounded(kLatent);  // log-weights of the tile, by slices
+    static constexpr int kLost = kTotal + kThreads;
+    static constexpr int kWeight = kLost + kThreads;
+    static constexpr int kReduce = kWeight + kTile;
+    static constexpr int kColumn = kReduce + kThreads;          // observed ones of the numerical columns, as int
+    static constexpr int kLevel = kColumn + rounded(kNumbers);  // observed level of each attribute, or -1, as int
+    static constexpr int kObserved = kLevel + rounded(kAttributes);
+    static constexpr int kSums = kObserved + rounded(kAttributes);  // [H], then [logits]
+    static constexpr int kFloats = kSums + rounded(kHidden + kLogits);
+};
+static_assert(Place::kFloats * sizeof(float) <= 48 * 1024, "the model does not fit the shared memory of every device");
 
-// ---- the inputs and outputs of a call
-// ---------------------------------------------------------------------------------
+// ---- the inputs and outputs of a call -------------------------------------------------------------------------------
 
 struct Call {
     int n_rows, n_samples, n_proposals, n_splits;
@@ -83,8 +63,7 @@ struct Call {
     float* partial;  // [N, splits, kPartial]; not touched where there is one split
 };
 
-// ---- what a block does
-// ------------------------------------------------------------------------------------------------
+// ---- what a block does ----------------------------------------------------------------------------------------------
 
 struct Accumulators {
     float reference;   // log-weights count relative to it
@@ -106,56 +85,25 @@ __device__ float block_sum(float value, float* reduce) {
 
 __device__ float softplus(float a) { return fmaxf(a, 0.0f) + log1pf(expf(-fabsf(a))); }
 
-template <int kIndex>
-__device__ void run_mask_layers(const Call& call, float* shared) {
-    if constexpr (kIndex < kMaskLayerCount) {
-        constexpr Layer layer = kMaskLayers[kIndex];
-        constexpr int kFrom = kIndex == 0 ? kInput : (kIndex - 1) % 2 == 0 ? kBuffer0 : kBuffer1;
-        constexpr int kTo = kIndex + 1 == kMaskLayerCount ? kInput + kLatent * kTile
-                            : kIndex % 2 == 0             ? kBuffer0
-                                                          : kBuffer1;
-        Dense<kTile>::layer<layer.n_in, layer.n_out, layer.active>(call.parameters + layer.weight,
-                                                                   call.parameters + layer.bias, kSlope, shared + kFrom,
-                                                                   shared + kTo, shared + kWeights);
-        run_mask_layers<kIndex + 1>(call, shared);
-    }
-}
-
-template <int kIndex>
-__device__ void run_data_layers(const Call& call, float* shared) {
-    if constexpr (kIndex < kDataLayerCount) {
-        constexpr Layer layer = kDataLayers[kIndex];
-        constexpr int kFrom = kIndex == 0 ? kInput : (kIndex - 1) % 2 == 0 ? kBuffer0 : kBuffer1;
-        constexpr int kTo = kIndex % 2 == 0 ? kBuffer0 : kBuffer1;
-        const float* bias = kIndex == 0 ? shared + kRowBias : call.parameters + layer.bias;
-        Dense<kTile>::layer<layer.n_in, layer.n_out, layer.active>(call.parameters + layer.weight, bias, kSlope,
-                                                                   shared + kFrom, shared + kTo, shared + kWeights);
-        run_data_layers<kIndex + 1>(call, shared);
-    }
-}
-
-constexpr int kLastHidden = (kDataLayerCount - 1) % 2 == 0 ? kBuffer0 : kBuffer1;
-constexpr int kFreeBuffer = (kDataLayerCount - 1) % 2 == 0 ? kBuffer1 : kBuffer0;
-
 // What does not change within a row. Returns the number of observed numbers; all threads get the same.
 __device__ int prepare_row(const Call& call, long long row, float* shared) {
     const float* x = call.x + row * kColumns;
     const float* mask = call.mask + row * kAttributes;
-    int* column = reinterpret_cast<int*>(shared + kColumn);
-    int* level = reinterpret_cast<int*>(shared + kLevel);
+    int* column = reinterpret_cast<int*>(shared + Place::kColumn);
+    int* level = reinterpret_cast<int*>(shared + Place::kLevel);
     __syncthreads();
     for (int a = threadIdx.x; a < kAttributes; a += kThreads) {
-        shared[kObserved + a] = mask[a];
+        shared[Place::kObserved + a] = mask[a];
         level[a] = -1;
         if (mask[a] > 0 && call.kind[a] == kCategorical)
             for (int c = call.start[a]; c < call.start[a + 1]; ++c)
                 if (x[c] > 0) level[a] = c - call.start[a];
     }
-    for (int i = threadIdx.x; i < kHidden + kLogits; i += kThreads) shared[kSums + i] = 0;
+    for (int i = threadIdx.x; i < kHidden + kLogits; i += kThreads) shared[Place::kSums + i] = 0;
     __syncthreads();
     int count = 0;  // every thread counts all; one writes each
     for (int a = 0; a < kAttributes; ++a) {
-        if (shared[kObserved + a] <= 0 || call.kind[a] != kNumerical) continue;
+        if (shared[Place::kObserved + a] <= 0 || call.kind[a] != kNumerical) continue;
         const int width = call.start[a + 1] - call.start[a];
         for (int i = threadIdx.x; i < width; i += kThreads) column[count + i] = call.first[a] + i;
         count += width;
@@ -171,15 +119,13 @@ __device__ float prepare_proposal(const Call& call, long long row, int proposal,
     __syncthreads();
     for (int l = threadIdx.x; l < kLatent; l += kThreads) {
         const float mean = call.mean[at * kLatent + l], scale = call.scale[at * kLatent + l];
-        shared[kMean + l] = mean;
-        shared[kScale + l] = scale;
+        shared[Place::kMean + l] = mean;
+        shared[Place::kScale + l] = scale;
         constant += logf(scale) - 0.5f * mean * mean;
     }
-    constexpr Layer first = kDataLayers[0];
-    for (int j = threadIdx.x; j < first.n_out; j += kThreads)
-        shared[kRowBias + j] =
-            call.parameters[first.bias + j] + (call.context ? call.context[at * first.n_out + j] : 0.0f);
-    return block_sum(constant, shared + kReduce);
+    const float* context = call.context ? call.context + at * kDataLayers[0].n_out : nullptr;
+    prepare_row_bias<Place>(call.parameters, context, shared);
+    return block_sum(constant, shared + Place::kReduce);
 }
 
 // Log-likelihood terms of this thread's share (its sample, every kSlices-th term).
@@ -188,17 +134,18 @@ __device__ void score_numbers(const Call& call, long long row, int count, int sa
     if constexpr (kNumbers > 0) {
         constexpr int kOutputs = Dense<kTile>::outputs_at_once<kNumbers>();
         for (int first = 0; first < count; first += kOutputs) {
-            Dense<kTile>::tile<kHidden, kNumbers, false>(
-                call.parameters + kNumberWeight, kNumbers, nullptr, reinterpret_cast<const int*>(shared + kColumn),
-                first, count, kSlope, shared + kLastHidden, shared + kFreeBuffer, shared + kWeights);
+            Dense<kTile>::tile<kHidden, kNumbers, false>(call.parameters + kNumberWeight, kNumbers, nullptr,
+                                                         reinterpret_cast<const int*>(shared + Place::kColumn), first,
+                                                         count, kSlope, shared + kLastHidden<Place>,
+                                                         shared + kFreeBuffer<Place>, shared + Place::kWeights);
             __syncthreads();
             const int n = count - first < kOutputs ? count - first : kOutputs;
             for (int i = slice; i < n; i += kSlices) {
                 // The bias comes last: a large one would cost every partial sum its digits.
-                const int number = reinterpret_cast<const int*>(shared + kColumn)[first + i];
+                const int number = reinterpret_cast<const int*>(shared + Place::kColumn)[first + i];
                 const float rest = call.x[row * kColumns + call.column[number]] - call.parameters[kNumberBias + number];
                 const float distance =
-                    (rest - shared[kFreeBuffer + i * kTile + sample]) * expf(-call.log_scale[number]);
+                    (rest - shared[kFreeBuffer<Place> + i * kTile + sample]) * expf(-call.log_scale[number]);
                 own.add(-0.5f * call.visible_weight * distance * distance);
             }
         }
@@ -209,13 +156,13 @@ __device__ void score_numbers(const Call& call, long long row, int count, int sa
 __device__ void score_levels(const Call& call, int sample, int slice, float* shared, Sum& own) {
     if constexpr (kLogits > 0) {
         Dense<kTile>::layer<kHidden, kLogits, false>(call.parameters + kLogitWeight, call.parameters + kLogitBias,
-                                                     kSlope, shared + kLastHidden, shared + kFreeBuffer,
-                                                     shared + kWeights);
+                                                     kSlope, shared + kLastHidden<Place>, shared + kFreeBuffer<Place>,
+                                                     shared + Place::kWeights);
         __syncthreads();
-        const int* level = reinterpret_cast<const int*>(shared + kLevel);
+        const int* level = reinterpret_cast<const int*>(shared + Place::kLevel);
         for (int a = slice; a < kAttributes; a += kSlices) {
             if (call.kind[a] != kCategorical) continue;
-            float* logit = shared + kFreeBuffer + call.first[a] * kTile + sample;
+            float* logit = shared + kFreeBuffer<Place> + call.first[a] * kTile + sample;
             const int width = call.start[a + 1] - call.start[a];
             float top = logit[0], sum = 0;
             for (int c = 1; c < width; ++c) top = fmaxf(top, logit[c * kTile]);
@@ -236,44 +183,44 @@ __device__ void run_tile(const Call& call, long long row, int first, int count, 
     Sum own;
     __syncthreads();
     for (int l = slice; l < kLatent; l += kSlices) {
-        const float mean = shared[kMean + l], scale = shared[kScale + l];
+        const float mean = shared[Place::kMean + l], scale = shared[Place::kScale + l];
         const float e = real ? call.noise[static_cast<long long>(l) * call.n_samples + first + sample] : 0.0f;
-        shared[kInput + l * kTile + sample] = mean + scale * e;
+        shared[Place::kInput + l * kTile + sample] = mean + scale * e;
         // (e^2 - z^2) / 2 without what does not change within the proposal
         own.add(e * ((0.5f - 0.5f * scale * scale) * e - mean * scale));
     }
-    run_mask_layers<0>(call, shared);
+    run_mask_layers<Place>(call.parameters, shared);
     __syncthreads();
     for (int a = slice; a < kAttributes; a += kSlices) {
-        float* logit = shared + kInput + (kLatent + a) * kTile + sample;
-        own.add(-softplus(shared[kObserved + a] > 0 ? -*logit : *logit));
+        float* logit = shared + Place::kInput + (kLatent + a) * kTile + sample;
+        own.add(-softplus(shared[Place::kObserved + a] > 0 ? -*logit : *logit));
         *logit = 1.0f / (1.0f + expf(-*logit));
     }
-    run_data_layers<0>(call, shared);
+    run_data_layers<Place>(call.parameters, shared);
     score_numbers(call, row, n_observed, sample, slice, shared, own);
     score_levels(call, sample, slice, shared, own);
 
     __syncthreads();
-    shared[kTotal + threadIdx.x] = own.total;
-    shared[kLost + threadIdx.x] = own.lost;
+    shared[Place::kTotal + threadIdx.x] = own.total;
+    shared[Place::kLost + threadIdx.x] = own.lost;
     __syncthreads();
     if (slice == 0) {
         Sum all;
         all.add(constant);
         for (int other = 0; other < kSlices; ++other) {
             Sum part;
-            part.total = shared[kTotal + other * kTile + sample];
-            part.lost = shared[kLost + other * kTile + sample];
+            part.total = shared[Place::kTotal + other * kTile + sample];
+            part.lost = shared[Place::kLost + other * kTile + sample];
             all.add(part);
         }
         own = all;
         // Finite however small, so that a row whose samples all underflow has weights, too.
-        shared[kWeight + sample] = real ? fmaxf(all.total, -3e38f) : -3.4e38f;
+        shared[Place::kWeight + sample] = real ? fmaxf(all.total, -3e38f) : -3.4e38f;
     }
     __syncthreads();
     float top = sums.reference;
     for (int s = 0; s < kTile; s += 4) {
-        const float4 four = *reinterpret_cast<const float4*>(shared + kWeight + s);
+        const float4 four = *reinterpret_cast<const float4*>(shared + Place::kWeight + s);
         top = fmaxf(top, fmaxf(fmaxf(four.x, four.y), fmaxf(four.z, four.w)));
     }
     const float factor = expf(sums.reference - top);
@@ -281,20 +228,21 @@ __device__ void run_tile(const Call& call, long long row, int first, int count, 
     __syncthreads();
     if (slice == 0) {
         const float weight = real ? expf(fminf(own.relative_to(top), 80.0f)) : 0.0f;
-        shared[kWeight + sample] = weight;
+        shared[Place::kWeight + sample] = weight;
         sums.weight_sum = factor * sums.weight_sum + weight;
         sums.square_sum = factor * factor * sums.square_sum + weight * weight;
     }
     __syncthreads();
     for (int j = threadIdx.x; j < kHidden + kLogits; j += kThreads) {
-        const float* value = shared + (j < kHidden ? kLastHidden + j * kTile : kFreeBuffer + (j - kHidden) * kTile);
-        float sum = factor * shared[kSums + j];
+        const float* value =
+            shared + (j < kHidden ? kLastHidden<Place> + j * kTile : kFreeBuffer<Place> + (j - kHidden) * kTile);
+        float sum = factor * shared[Place::kSums + j];
 #pragma unroll 4
         for (int s = 0; s < kTile; ++s) {
             const int at = (s + j) % kTile;  // neighbouring threads read neighbouring banks
-            sum += shared[kWeight + at] * value[at];
+            sum += shared[Place::kWeight + at] * value[at];
         }
-        shared[kSums + j] = sum;
+        shared[Place::kSums + j] = sum;
     }
 }
 
@@ -343,7 +291,7 @@ extern "C" __global__ void __launch_bounds__(vsae::kThreads, vsae::kBlocksPerPro
                       const float* context, const float* x, const float* mask, float* imputed, double* log_evidence,
                       double* effective_size, float* partial) {
     using namespace vsae;
-    __shared__ __align__(16) float shared[kSharedFloats];
+    __shared__ __align__(16) float shared[Place::kFloats];
     const Call call{n_rows,  n_samples, n_proposals, n_splits, visible_weight, parameters,     log_scale,
                     column,  start,     kind,        first,    noise,          mean,           scale,
                     context, x,         mask,        imputed,  log_evidence,   effective_size, partial};
@@ -365,11 +313,11 @@ extern "C" __global__ void __launch_bounds__(vsae::kThreads, vsae::kBlocksPerPro
         run_tile(call, row, proposal * per_proposal + within, left < kTile ? left : kTile, n_observed, constant, shared,
                  sums);
     }
-    const float weight_sum = block_sum(sums.weight_sum, shared + kReduce);
-    const float square_sum = block_sum(sums.square_sum, shared + kReduce);
-    if (n_splits == 1) return finish(call, row, sums.reference, weight_sum, square_sum, shared + kSums);
+    const float weight_sum = block_sum(sums.weight_sum, shared + Place::kReduce);
+    const float square_sum = block_sum(sums.square_sum, shared + Place::kReduce);
+    if (n_splits == 1) return finish(call, row, sums.reference, weight_sum, square_sum, shared + Place::kSums);
     float* to = partial + (row * n_splits + split) * kPartial;
-    for (int j = threadIdx.x; j < kHidden + kLogits; j += kThreads) to[3 + j] = shared[kSums + j];
+    for (int j = threadIdx.x; j < kHidden + kLogits; j += kThreads) to[3 + j] = shared[Place::kSums + j];
     if (threadIdx.x == 0) {
         to[0] = sums.reference;
         to[1] = weight_sum;

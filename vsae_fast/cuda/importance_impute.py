@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 
 import torch
@@ -32,35 +32,44 @@ class CudaModel:
         )
 
     @property
+    def n_numbers(self) -> int:
+        """Columns of numerical attributes."""
+        return len(self._numbers)
+
+    @property
+    def n_logits(self) -> int:
+        """Columns of categorical attributes."""
+        return len(self._logits)
+
+    @property
     def n_partial(self) -> int:
         """Floats that a run of samples leaves."""
         return PARTIAL + self.decoders.output.weight.shape[1] + len(self._logits)
 
-    def tables(self) -> list[torch.Tensor]:
+    def tables(self) -> tuple[torch.Tensor, ...]:
         """Columns of the numbers; first column, kind and first place among its kind of each attribute, int32."""
-        layout, seen, firsts = self.decoders.layout, dict.fromkeys(KIND_NAMES, 0), []
-        for kind, width in zip(layout.kinds, layout.widths, strict=True):
-            firsts.append(seen[kind])
-            seen[kind] += width
-        device = self.decoders.log_scale.device
-        values = (self._numbers, layout.starts, layout.kind_codes, firsts)
-        return [torch.tensor(table, dtype=torch.int32, device=device) for table in values]
+        return _tables(self.decoders.layout, self.decoders.log_scale.device)
 
     def shared_bytes(self, tile: int) -> int:
         """Shared memory of a block; the sum of the constants at the top of the kernel."""
-        mask_layers, data_layers = ([la.weight.shape for la in layers] for layers in self._layers())
+        n_latent, n_attributes = self.decoders.n_latent, self.decoders.layout.n_attributes
+        first, last = (self.decoders.data_layers[i].weight.shape[0] for i in (0, -1))
+        floats = (n_latent + n_attributes + self.buffer_rows(tile)) * tile + CHUNK * MOST_OUTPUTS
+        floats += rounded(first) + 2 * rounded(n_latent) + 3 * THREADS + tile
+        floats += rounded(self.n_numbers) + 2 * rounded(n_attributes)
+        return 4 * (floats + rounded(last + self.n_logits))
+
+    def buffer_rows(self, tile: int) -> int:
+        """Rows of both buffers that layers write to, as csrc/cuda/decoders.h counts them."""
+        mask_layers, data_layers = self._layers()
         widths = [0, 0]
         for layers in (mask_layers[:-1], data_layers):
-            for i, (n_out, _) in enumerate(layers):
-                widths[i % 2] = max(widths[i % 2], n_out)
-        free, n_logits = len(data_layers) % 2, len(self._logits)
-        numbers = _outputs_at_once(tile, len(self._numbers)) if self._numbers else 0
-        widths[free] = max(widths[free], n_logits, numbers)
-        n_latent, n_attributes = self.decoders.n_latent, self.decoders.layout.n_attributes
-        floats = (n_latent + n_attributes + sum(widths)) * tile + CHUNK * MOST_OUTPUTS
-        floats += _rounded(data_layers[0][0]) + 2 * _rounded(n_latent) + 3 * THREADS + tile
-        floats += _rounded(len(self._numbers)) + 2 * _rounded(n_attributes)
-        return 4 * (floats + _rounded(data_layers[-1][0] + n_logits))
+            for i, layer in enumerate(layers):
+                widths[i % 2] = max(widths[i % 2], layer.weight.shape[0])
+        free = len(data_layers) % 2
+        numbers = _outputs_at_once(tile, self.n_numbers) if self.n_numbers else 0
+        widths[free] = max(widths[free], self.n_logits, numbers)
+        return sum(widths)
 
     @cached_property
     def tile(self) -> int:
@@ -121,11 +130,24 @@ class CudaModel:
         return parts
 
 
+@lru_cache(maxsize=64)
+def _tables(layout: AttributeLayout, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Kept for the next call: a copy to the device takes longer than many a kernel."""
+    seen, firsts = dict.fromkeys(KIND_NAMES, 0), []
+    for kind, width in zip(layout.kinds, layout.widths, strict=True):
+        firsts.append(seen[kind])
+        seen[kind] += width
+    numbers = [c for a, kind in enumerate(layout.kinds) if kind == "numerical" for c in _span(layout, a)]
+    values = (numbers, layout.starts, layout.kind_codes, firsts)
+    return tuple(torch.tensor(table, dtype=torch.int32, device=device) for table in values)
+
+
 def _span(layout: AttributeLayout, attribute: int) -> range:
     return range(layout.starts[attribute], layout.starts[attribute + 1])
 
 
-def _rounded(floats: int) -> int:
+def rounded(floats: int) -> int:
+    """Floats in whole groups of four."""
     return (floats + 3) // 4 * 4
 
 

@@ -188,6 +188,18 @@ def _backward_cpu(gradient: torch.Tensor, *rest: Any) -> Gradients:
     return gradients
 
 
+def _cuda(*arguments: Any) -> torch.Tensor:
+    from vsae_fast.cuda.elbo import elbo
+
+    return elbo(*arguments)
+
+
+def _backward_cuda(*arguments: Any) -> Gradients:
+    from vsae_fast.cuda.elbo import elbo_backward
+
+    return elbo_backward(*arguments)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     *tensors, ctx.attribute_start, ctx.attribute_kind, ctx.n_threads = inputs
     ctx.present = [tensor is not None for tensor in tensors]
@@ -208,9 +220,10 @@ _ARGUMENTS = (
     "Tensor attribute_weight, Tensor mean, Tensor log_variance, Tensor? noise, int[] attribute_start, "
     "int[] attribute_kind, int n_threads"
 )
-OP = Op(f"elbo({_ARGUMENTS}) -> Tensor", _reference, _fake, _cpu)
+OP = Op(f"elbo({_ARGUMENTS}) -> Tensor", _reference, _fake, _cpu, cuda_kernel=_cuda)
 LIBRARY.define(f"elbo_backward(Tensor gradient, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)")
 LIBRARY.impl("elbo_backward", _backward_cpu, "CPU")
+LIBRARY.impl("elbo_backward", _backward_cuda, "CUDA")
 torch.library.register_fake("vsae_fast::elbo_backward", _backward_fake, lib=LIBRARY)
 OP.register_autograd(_setup_context, _backward)
 
@@ -259,7 +272,7 @@ def elbo(
         Of sampled numerical targets.
     noise : torch.Tensor, shape (K, N, L), optional
         Standard normal, ``z = mean + exp(log_variance / 2) * noise``.
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "cuda", "reference"}
 
     Returns
     -------

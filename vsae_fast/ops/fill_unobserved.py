@@ -42,6 +42,18 @@ def _backward_cpu(gradient: torch.Tensor, mask: torch.Tensor, attribute_width: l
     return x_gradient
 
 
+def _cuda(*arguments: Any) -> torch.Tensor:
+    from vsae_fast.cuda.fill_unobserved import fill_unobserved
+
+    return fill_unobserved(*arguments)
+
+
+def _backward_cuda(*arguments: Any) -> torch.Tensor:
+    from vsae_fast.cuda.fill_unobserved import fill_unobserved_backward
+
+    return fill_unobserved_backward(*arguments)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     _, mask, _, ctx.attribute_width = inputs
     ctx.save_for_backward(mask)
@@ -53,10 +65,15 @@ def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ..
 
 
 OP = Op(
-    "fill_unobserved(Tensor x, Tensor mask, Tensor? noise, int[] attribute_width) -> Tensor", _reference, _fake, _cpu
+    "fill_unobserved(Tensor x, Tensor mask, Tensor? noise, int[] attribute_width) -> Tensor",
+    _reference,
+    _fake,
+    _cpu,
+    cuda_kernel=_cuda,
 )
 LIBRARY.define("fill_unobserved_backward(Tensor gradient, Tensor mask, int[] attribute_width) -> Tensor")
 LIBRARY.impl("fill_unobserved_backward", _backward_cpu, "CPU")
+LIBRARY.impl("fill_unobserved_backward", _backward_cuda, "CUDA")
 torch.library.register_fake(
     "vsae_fast::fill_unobserved_backward",
     lambda gradient, mask, attribute_width: gradient.new_empty(gradient.shape[0], gradient.shape[1] - mask.shape[1]),
@@ -79,7 +96,7 @@ def fill_unobserved(
     noise : torch.Tensor of shape (N, D), (1, D) or (D,), or None
         Goes into the holes; None fills them with zeros, the mean of standardised columns.
     layout : AttributeLayout
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "cuda", "reference"}
 
     Returns
     -------

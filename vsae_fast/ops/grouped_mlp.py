@@ -105,7 +105,10 @@ def _fake(
     negative_slope: float,
     n_threads: int,
 ) -> tuple[torch.Tensor, torch.Tensor, Tensors, Tensors]:
-    saved = x.new_empty(_native.grouped_mlp_saved_floats(int(x.shape[0]), int(x.shape[1]), _sizes(weight)))
+    floats = _native.grouped_mlp_saved_floats
+    if x.device.type == "cuda":
+        from vsae_fast.cuda.grouped_mlp import saved_floats as floats
+    saved = x.new_empty(floats(int(x.shape[0]), int(x.shape[1]), _sizes(weight)))
     means, variances = ([torch.empty_like(t) for t in tensors] for tensors in (running_mean, running_var))
     return x.new_empty(x.shape[0], x.shape[1], weight[-1].shape[2]), saved, means, variances
 
@@ -183,6 +186,18 @@ def _backward_fake(
     return x.new_empty(x.shape), weights, biases, gammas, betas
 
 
+def _cuda(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, Tensors, Tensors]:
+    from vsae_fast.cuda.grouped_mlp import grouped_mlp
+
+    return grouped_mlp(*arguments)
+
+
+def _backward_cuda(*arguments: Any) -> tuple[torch.Tensor, Tensors, Tensors, Tensors, Tensors]:
+    from vsae_fast.cuda.grouped_mlp import grouped_mlp_backward
+
+    return grouped_mlp_backward(*arguments)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     x, mask, weight, bias, gamma, beta, _, _, ctx.training, ctx.negative_slope, ctx.n_threads = inputs
     ctx.n_layers = len(weight)
@@ -208,12 +223,14 @@ OP = Op(
     _reference,
     _fake,
     _cpu,
+    cuda_kernel=_cuda,
 )
 LIBRARY.define(
     f"grouped_mlp_backward(Tensor gradient, Tensor saved, Tensor x, Tensor mask, {_PARAMETERS}, "
     "bool training, float negative_slope, int n_threads) -> (Tensor, Tensor[], Tensor[], Tensor[], Tensor[])"
 )
 LIBRARY.impl("grouped_mlp_backward", _backward_cpu, "CPU")
+LIBRARY.impl("grouped_mlp_backward", _backward_cuda, "CUDA")
 torch.library.register_fake("vsae_fast::grouped_mlp_backward", _backward_fake, lib=LIBRARY)
 OP.register_autograd(_setup_context, _backward)
 
@@ -242,7 +259,7 @@ def grouped_mlp(
         One per layer but the last; their running statistics are updated in place in training.
     training : bool
     negative_slope : float
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "cuda", "reference"}
 
     Returns
     -------

@@ -46,7 +46,9 @@ class Op:
         Takes float32 tensors on the CPU.
     cuda, triton : callable, optional
         Take float32 tensors on a CUDA device, and what the public function of the op gives them: torch's schema does
-        not know them. They run where they are asked for by name: none has been measured yet.
+        not know them. They run where they are asked for by name, or preferred: none has been measured yet.
+    cuda_kernel : callable, optional
+        Likewise, but with the arguments of ``kernel``: torch's schema knows it, and gradients flow through it.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Op:
         kernel: Callable[..., Any],
         cuda: Callable[..., Any] | None = None,
         triton: Callable[..., Any] | None = None,
+        cuda_kernel: Callable[..., Any] | None = None,
     ) -> None:
         self.name = schema[: schema.index("(")]
         self.reference = reference
@@ -64,29 +67,38 @@ class Op:
         self.on_gpu = {"cuda": cuda, "triton": triton}
         LIBRARY.define(schema)
         LIBRARY.impl(self.name, reference, "CompositeExplicitAutograd")
-        LIBRARY.impl(self.name, self._float32_or_reference, "CPU")
+        LIBRARY.impl(self.name, self._or_reference(kernel), "CPU")
         torch.library.register_fake(f"vsae_fast::{self.name}", fake, lib=LIBRARY)
         self.dispatched: Callable[..., Any] = getattr(torch.ops.vsae_fast, self.name)
+        if cuda_kernel is not None:
+            LIBRARY.impl(self.name, self._or_reference(cuda_kernel), "CUDA")
+            self.on_gpu["cuda"] = self.dispatched
 
     def register_autograd(self, setup_context: Callable[..., None], backward: Callable[..., Any]) -> None:
         """Give the op a backward formula, made of other ops."""
         torch.library.register_autograd(f"vsae_fast::{self.name}", backward, setup_context=setup_context, lib=LIBRARY)
 
-    def _float32_or_reference(self, first: torch.Tensor, *rest: Any) -> Any:
-        return (self.kernel if first.dtype == torch.float32 else self.reference)(first, *rest)
+    def _or_reference(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        def run(first: torch.Tensor, *rest: Any) -> Any:
+            return (kernel if first.dtype == torch.float32 else self.reference)(first, *rest)
+
+        return run
 
     def select(self, backend: str, tensor: torch.Tensor) -> Callable[..., Any]:
         """Return the implementation that ``backend`` names for tensors like ``tensor``.
 
-        ``"auto"`` takes what :func:`prefer` set, or else the kernel for float32 on the CPU and the reference for all
-        other tensors. A backend that was asked for by name runs or raises; it never falls back.
+        ``"auto"`` takes what :func:`prefer` set where that can run, or else the kernel for float32 on the CPU and the
+        reference for all other tensors. A backend that was asked for by name runs or raises; it never falls back.
 
         Raises
         ------
         ValueError
             The name is unknown, or the backend cannot run on this tensor.
         """
-        backend = resolve(backend, tensor.dtype, tensor.device)
+        chosen = resolve(backend, tensor.dtype, tensor.device)
+        if backend == "auto" and chosen in self.on_gpu and self.on_gpu[chosen] is None:
+            chosen = "reference"
+        backend = chosen
         if backend == "reference":
             return self.reference
         if backend in self.on_gpu:
@@ -115,9 +127,13 @@ class Op:
 def resolve(backend: str, dtype: torch.dtype, device: torch.device) -> str:
     """The backend that ``backend`` means for such tensors, never ``"auto"``; see :meth:`Op.select`."""
     check_backend(backend)
-    if backend == "auto":
-        backend = _preferred.get() if _fits(dtype, device) else "reference"
-    return "cpu" if backend == "auto" else backend
+    if backend != "auto":
+        return backend
+    preferred = _preferred.get()
+    if _fits(dtype, device):
+        return "cpu" if preferred == "auto" else preferred
+    on_gpu = device.type == "cuda" and dtype == torch.float32 and preferred in ("cuda", "triton")
+    return preferred if on_gpu else "reference"
 
 
 def _fits(dtype: torch.dtype, device: torch.device) -> bool:

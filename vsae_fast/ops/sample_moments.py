@@ -11,6 +11,8 @@ of size N x S x D is kept.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from vsae_fast import _native
@@ -31,21 +33,31 @@ def _decode_and_sum(
     n_samples: int,
     draws: Draws,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    layout = decoders.layout
-    total = mean.new_zeros(mean.shape[0], layout.n_columns)
+    total = mean.new_zeros(mean.shape[0], decoders.layout.n_columns)
     square = torch.zeros_like(total)
-    for begin in range(0, n_samples, BLOCK):
-        count = min(BLOCK, n_samples - begin)
-        noise = draws.normal((count * mean.numel(),), mean).view(count, *mean.shape)
+    for noise in _noise(mean, n_samples, draws):
         _, output = decoders.decode(mean + scale * noise, context)
-        expected = expected_value(output, layout)  # [S', N, D]
+        expected = expected_value(output, decoders.layout)  # [S', N, D]
         total += expected.sum(0)
         square += (expected**2).sum(0)
     moment = total / n_samples
     spread = (square / n_samples - moment**2).clamp(min=0)
+    return moment, _variance(spread, decoders)
+
+
+def _noise(mean: torch.Tensor, n_samples: int, draws: Draws) -> Iterator[torch.Tensor]:
+    """Standard normal numbers of the samples, (S', N, L) at a time."""
+    for begin in range(0, n_samples, BLOCK):
+        count = min(BLOCK, n_samples - begin)
+        yield draws.normal((count * mean.numel(),), mean).view(count, *mean.shape)
+
+
+def _variance(spread: torch.Tensor, decoders: FoldedDecoders) -> torch.Tensor:
+    """Variance of numbers from that of their expected values over the samples; 0 in categorical columns."""
+    layout = decoders.layout
     variance = _mean_over_attribute(spread, layout) + (2 * decoders.log_scale).exp()
-    numerical = torch.tensor([kind == "numerical" for kind in layout.kinds], device=mean.device)
-    return moment, variance * numerical[layout.column_attribute(mean.device)]
+    numerical = torch.tensor([kind == "numerical" for kind in layout.kinds], device=spread.device)
+    return variance * numerical[layout.column_attribute(spread.device)]
 
 
 def _mean_over_attribute(value: torch.Tensor, layout: AttributeLayout) -> torch.Tensor:
@@ -138,6 +150,22 @@ def _cpu(
     return moment, variance
 
 
+def _cuda(
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    decoders: FoldedDecoders,
+    *,
+    n_samples: int,
+    draws: Draws,
+    context: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    from vsae_fast.cuda.sample_moments import sample_moments
+
+    noise = torch.cat(list(_noise(mean, n_samples, draws)))
+    moment, spread = sample_moments(mean, scale, noise, context, decoders)
+    return moment, _variance(spread, decoders)
+
+
 OP = Op(
     "sample_moments(Tensor mean, Tensor scale, Tensor? context, Tensor[] mask_weight, Tensor[] mask_bias, "
     "bool[] mask_activation, Tensor[] data_weight, Tensor[] data_bias, bool[] data_activation, Tensor log_scale, "
@@ -146,6 +174,7 @@ OP = Op(
     _reference,
     _fake,
     _cpu,
+    cuda=_cuda,
 )
 
 
@@ -171,11 +200,11 @@ def sample_moments(
     n_samples : int
         ``S``, 100 in the paper.
     draws : Draws
-        The kernel draws from the streams of :class:`~vsae_fast.ops.draws.StreamDraws`; numbers of a torch generator
-        are for the reference alone.
+        The C++ kernel draws from the streams of :class:`~vsae_fast.ops.draws.StreamDraws` itself; numbers of a torch
+        generator are for the others.
     context : torch.Tensor, shape (N, C), optional
         Added to the data decoder's first layer.
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "cuda", "reference"}
 
     Returns
     -------
@@ -196,6 +225,8 @@ def sample_moments(
     if n_samples < 1:
         raise ValueError(f"n_samples must be at least 1, got {n_samples}")
     run = OP.select(backend, mean)
+    if run is _cuda:
+        return _cuda(mean, scale, decoders, n_samples=n_samples, draws=draws, context=context)
     if not isinstance(draws, StreamDraws):
         if backend == "cpu":
             raise ValueError("backend='cpu' of sample_moments draws from StreamDraws; use backend='reference'")

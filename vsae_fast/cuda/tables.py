@@ -1,0 +1,24 @@
+"""How attributes lie in the columns, as the kernels read it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+
+
+@lru_cache(maxsize=64)
+def layout_tables(
+    widths: tuple[int, ...], kinds: tuple[int, ...], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Attribute of each column (D,), first column of each attribute and D (M + 1,), kind codes (M,); int32.
+
+    Kept for the next call: a copy to the device takes longer than many a kernel.
+    """
+    attribute = [a for a, width in enumerate(widths) for _ in range(width)]
+    start = [0]
+    for width in widths:
+        start.append(start[-1] + width)
+    tables = (torch.tensor(values, dtype=torch.int32, device=device) for values in (attribute, start, kinds))
+    first, second, third = tables
+    return first, second, third
