@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: help demo test fuzz test-lanes16 test-threads sanitize gpu-install test-gpu bench-gpu lint types format format-check bench arena paper tables docs clean
+.PHONY: help demo test fuzz test-lanes16 test-threads test-races sanitize gpu-install test-gpu bench-gpu lint types format format-check bench arena paper tables docs clean
 
 help:
 	@echo "make demo          install, then impute a real table and show the errors"
@@ -19,6 +19,7 @@ help:
 	@echo "make fuzz          ten minutes of hostile files, tables and kernel inputs"
 	@echo "make test-threads  teams of threads in every phase of training under ThreadSanitizer"
 	@echo "make sanitize      run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make test-races    run the kernel tests under ThreadSanitizer"
 	@echo "make test-gpu      run the tests that need a CUDA GPU, with GPU_PYTHON"
 	@echo "make bench-gpu     measure the GPU and the ops on it; writes bench/results/"
 	@echo "make lint types format-check   what CI runs after the tests; make format mends the format"
@@ -48,6 +49,9 @@ test-threads: $(VENV)/installed
 sanitize: $(VENV)/installed
 	$(BIN)/python -m tests.special_builds sanitize
 
+test-races: $(VENV)/installed
+	$(BIN)/python -m tests.special_builds races
+
 bench: $(VENV)/installed
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.memory
@@ -57,6 +61,8 @@ bench: $(VENV)/installed
 	$(BIN)/python -m bench.cluster
 	$(BIN)/python -m bench.load
 	$(BIN)/python -m bench.coverage
+	$(BIN)/python -m bench.not_at_random
+	$(BIN)/python -m bench.soak
 
 fuzz: $(VENV)/installed
 	$(BIN)/python -m tests.fuzz --seconds 120

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import cluster, coverage, front_door
+from bench import cluster, coverage, front_door, not_at_random
 from bench import load as bench_load
 from bench import scale as scale_tables
 from bench import soak as bench_soak
@@ -370,8 +370,8 @@ def performance() -> str:
 
 def quality() -> str:
     """Text of docs/quality.md."""
-    pooled = coverage.section(RESULTS / "coverage.jsonl")
-    return report.quality(ACCURACY) + (f"\n{pooled}\n" if pooled else "")
+    more = coverage.section(RESULTS / "coverage.jsonl"), not_at_random.section(RESULTS / "not_at_random.jsonl")
+    return report.quality(ACCURACY) + "".join(f"\n{part}\n" for part in more if part)
 
 
 README = Path(__file__).parents[1] / "README.md"

@@ -31,7 +31,7 @@ FLOORS = [
     ["models"],
     ["checkpoints", "hidden_cells", "objective"],
     ["baseline_objectives"],
-    ["calibration"],
+    ["calibration", "self_masking"],
     ["native_training"],
     ["training"],
     ["presets"],

@@ -95,7 +95,7 @@ def test_loading_runs_no_code(path):
     assert path.read_bytes()[8:9] == b"{"
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["vsae_fast"])
-    assert header["version"] == 3
+    assert header["version"] == 4
     assert header["package"]
     assert header["noise"].startswith("philox")
 

@@ -6,7 +6,7 @@ import copy
 import math
 import statistics
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +22,9 @@ from vsae_fast.native_training import supports
 from vsae_fast.objective import Objective
 from vsae_fast.ops.importance_impute import Imputation
 from vsae_fast.ops.layout import AttributeLayout
+from vsae_fast.ops.philox import uniforms
 from vsae_fast.presets import Preset
+from vsae_fast.self_masking import SelfMasking, drawn_missing, expected_missing
 from vsae_fast.training import History, Progress, TrainingPlan, calibrate, train
 
 RULED_OUT = 2.0  # standard errors
@@ -330,13 +332,20 @@ class EnsembleImputer:
         (:func:`vsae_fast.calibration.spread_factors`).
     drawing : sequence of int, optional
         Members that draws come from (:func:`drawing_members`); all where it is left out.
+    self_masking : mapping of int to SelfMasking, optional
+        Terms of numerical attributes whose cells are missing because of their own value.
     """
 
     def __init__(
-        self, members: list[RowImputer], spread: torch.Tensor | None = None, drawing: Sequence[int] | None = None
+        self,
+        members: list[RowImputer],
+        spread: torch.Tensor | None = None,
+        drawing: Sequence[int] | None = None,
+        self_masking: Mapping[int, SelfMasking] | None = None,
     ) -> None:
         self.members = members
         self._spread = spread
+        self._self_masking = self_masking or {}
         self._drawing = members if drawing is None else [members[i] for i in drawing]
 
     def run(self, x: torch.Tensor, mask: torch.Tensor) -> Imputation:
@@ -351,8 +360,13 @@ class EnsembleImputer:
         evidence = results[0].log_evidence
         for result in results[1:]:
             evidence = torch.logaddexp(evidence, result.log_evidence)
+        imputed = _mean([result.imputed for result in results])
+        for attribute, term in self._self_masking.items():
+            rows, column = self._missing(mask, attribute)
+            predicted = imputed[rows, column].double().numpy()
+            imputed[rows, column] = torch.from_numpy(expected_missing(term, predicted)).float()
         return Imputation(
-            _mean([result.imputed for result in results]),
+            imputed,
             evidence - math.log(len(results)),
             _mean([result.effective_size for result in results]),
             torch.stack([result.n_spent for result in results]).sum(0, dtype=torch.int32),
@@ -394,10 +408,19 @@ class EnsembleImputer:
             drawn: torch.Tensor = result.draws.squeeze(1)
             if self._spread is not None:
                 drawn = centre + self._spread * (drawn - centre)
+            for attribute, term in self._self_masking.items():
+                missing, column = self._missing(mask[rows], attribute)
+                uniform = uniforms(own_seed + ((attribute + 1) << 32), first_row + rows[missing], 1, 1)[:, 0, 0]
+                predicted = centre[missing, column].double().numpy()
+                drawn[missing, column] = torch.from_numpy(drawn_missing(term, predicted, uniform.numpy())).float()
             now = step_of[rows] == step
             x[rows] = torch.where(member.layout.expand(now.to(mask.dtype)) > 0, drawn, x[rows])
             mask[rows] = torch.where(now, 1.0, mask[rows])
         return x
+
+    def _missing(self, mask: torch.Tensor, attribute: int) -> tuple[torch.Tensor, int]:
+        """Rows that lack a numerical attribute, and its column."""
+        return torch.nonzero(mask[:, attribute] == 0)[:, 0].cpu(), self.members[0].layout.starts[attribute]
 
 
 def drawing_members(histories: Sequence[History]) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,10 @@ from vsae_fast.models.vsae import VSAE
 from vsae_fast.monitor import CallbackSupportMixin, with_callbacks
 from vsae_fast.multiple import MultipleImputation, check_n_imputations
 from vsae_fast.ops.layout import AttributeLayout
-from vsae_fast.parameters import check_parameters
+from vsae_fast.parameters import check_parameters, self_masking_columns
 from vsae_fast.presets import Preset, build_preset, with_overrides
-from vsae_fast.table.bounds import with_bounds
+from vsae_fast.self_masking import MOST_CELLS, SelfMasking, fit_self_masking
+from vsae_fast.table.bounds import with_bounds, without_bounds
 from vsae_fast.table.column import BoolArray, FloatArray
 from vsae_fast.table.containers import Table, read_table
 from vsae_fast.table.drop import drop_columns
@@ -101,6 +102,12 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
     handle_unknown : {"missing", "error"}
         What to do about levels that were not there at fit: treat them as missing when the row's other cells are
         imputed, with a warning, or raise.
+    self_masking : list of column name or position, optional
+        Numerical columns whose cells are missing because of their own value, such as high incomes: given the value, the
+        other columns tell nothing about whether it is missing. Their imputations leave the observed range
+        (``min_value`` and ``max_value`` hold) and are corrected by a term of the mask in the value
+        (:mod:`vsae_fast.self_masking`). Name no column of which that is not known: where the other columns decide, the
+        correction is wrong.
     keep_empty_features : bool
         Whether columns without any observed cell at fit stay, filled with a constant.
     add_indicator : bool
@@ -118,6 +125,8 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         The trained networks; empty where no column could be modelled.
     history_ : list of History
         Loss and validation score per epoch of each network.
+    self_masking_ : dict of int to SelfMasking
+        Terms of self-masking columns, by the column's number among those that are modelled.
     n_iter_ : int
         Epochs of the network that was trained longest.
     n_features_in_ : int
@@ -163,6 +172,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         min_value: Any = None,
         max_value: Any = None,
         handle_unknown: str = "missing",
+        self_masking: Sequence[Hashable] | None = None,
         keep_empty_features: bool = True,
         add_indicator: bool = False,
         random_state: Any = None,
@@ -190,6 +200,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         self.min_value = min_value
         self.max_value = max_value
         self.handle_unknown = handle_unknown
+        self.self_masking = self_masking
         self.keep_empty_features = keep_empty_features
         self.add_indicator = add_indicator
         self.random_state = random_state
@@ -357,7 +368,8 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         observed = observed_cells(table, mask)
         columns = table.columns()
         schema = self.schema_ if further else detect_schema(columns, observed, self.schema)
-        schema = with_bounds(schema, self.min_value, self.max_value)
+        masked = self_masking_columns(schema, observed, self.self_masking)
+        schema = with_bounds(without_bounds(schema, masked), self.min_value, self.max_value)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         models: list[VSAE] = []
         histories: list[History] = []
@@ -388,6 +400,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
             self.default_sampler_: str = preset.sampler
             self.default_tolerance_: float = preset.tolerance
         # Nothing of a fitted imputer changes before this point: a failed fit leaves it as it was.
+        before_fit = dict(self.__dict__)
         self._check_names(X, table, reset=True)
         self.schema_: Schema = schema
         self.seed_: int = seed
@@ -395,9 +408,33 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         self.models_: list[VSAE] = models
         self.history_: list[History] = histories
         self.n_iter_: int = max((len(history.epoch) for history in histories), default=0)
+        self.self_masking_: dict[int, SelfMasking] = {}
+        try:
+            attributes = [schema.modelled.index(j) for j in masked]
+            self.self_masking_ = {a: self._self_masking_term(*rows, a) for a in attributes}
+        except BaseException:
+            self.__dict__ = before_fit
+            raise
         if not self.keep_empty_features and self._dropped_columns():
             names = ", ".join(str(table.names[j]) for j in self._dropped_columns())
             warn_caller(f"columns without any observed cell are left out of the result: {names}")
+
+    def _self_masking_term(self, x: torch.Tensor, mask: torch.Tensor, attribute: int) -> SelfMasking:
+        """Fit the term of one attribute to some of its known and missing cells, as the networks predict them."""
+        generator = torch.Generator().manual_seed(self.seed_)
+        imputer, column = self._imputer(), self.schema_.layout().starts[attribute]
+        cells, counts = [], []
+        for seen in (1, 0):
+            rows = torch.nonzero(mask[:, attribute].cpu() == seen)[:, 0]
+            counts.append(len(rows))
+            rows = rows[torch.randperm(len(rows), generator=generator)[:MOST_CELLS]].sort().values
+            blind = mask[rows].clone()
+            blind[:, attribute] = 0
+            cells.append((x[rows, column], imputer.run(x[rows], blind).imputed[:, column]))
+        (known, predicted_known), (_, predicted_missing) = (
+            tuple(part.cpu().double().numpy() for part in parts) for parts in cells
+        )
+        return fit_self_masking(known, predicted_known, predicted_missing, *counts)
 
     def _read_known(self, X: Any, mask: Any) -> tuple[Table, BoolArray]:
         """Check a table that must have the columns of fit, before any of it is imputed."""
@@ -469,6 +506,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
             ],
             self._draw_spread(),
             drawing_members(self.history_),
+            self.self_masking_,
         )
 
     def _draw_spread(self) -> torch.Tensor:

@@ -19,6 +19,7 @@ from vsae_fast import noise
 from vsae_fast.calibration import SpreadMoments
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
+from vsae_fast.self_masking import SelfMasking
 from vsae_fast.table.schema import ColumnSchema, Schema
 from vsae_fast.training import History
 from vsae_fast.whole_file import whole_file
@@ -26,8 +27,8 @@ from vsae_fast.whole_file import whole_file
 if TYPE_CHECKING:
     from vsae_fast.estimator import VSAEImputer
 
-# 2: a checksum of the networks; weight decay and end of each training. 3: blocks of columns.
-FORMAT_VERSION = 3
+# 2: a checksum of the networks; weight decay and end of each training. 3: blocks of columns. 4: self-masking columns.
+FORMAT_VERSION = 4
 KEY = "vsae_fast"
 
 _RuntimePath = str | os.PathLike[str]
@@ -60,6 +61,7 @@ def save(imputer: VSAEImputer, path: _RuntimePath, *, overwrite: bool = False) -
     params["random_state"] = None  # seed_ holds what it decided
     for name in ("schema", "min_value", "max_value"):
         params[name] = None  # the fitted schema holds what they decided
+    params["self_masking"] = None  # the fitted terms hold it
     params["callbacks"] = None  # loading runs no code
     params["checkpoint_dir"] = None  # of this training and this machine
     header: dict[str, Any] = {
@@ -82,6 +84,7 @@ def save(imputer: VSAEImputer, path: _RuntimePath, *, overwrite: bool = False) -
         header["visible_weight"] = imputer.visible_weight_
         header["sampler"] = imputer.default_sampler_
         header["tolerance"] = imputer.default_tolerance_
+        header["self_masking"] = {str(attribute): list(term) for attribute, term in imputer.self_masking_.items()}
         state = {
             f"{member}.{name}": tensor.cpu().contiguous()
             for member, model in enumerate(imputer.models_)
@@ -172,6 +175,8 @@ def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, t
     imputer.history_ = [_history(history) for history in header["history"]]
     imputer.n_iter_ = max((len(history.epoch) for history in imputer.history_), default=0)
     imputer.models_ = []
+    terms = header.get("self_masking", {})  # not in files of before there were any
+    imputer.self_masking_ = {int(attribute): SelfMasking(*map(float, term)) for attribute, term in terms.items()}
     if "network" in header:
         if header["noise"] != noise.SCHEME:
             raise ValueError(f"unknown noise scheme {header['noise']!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -15,7 +15,9 @@ from vsae_fast.cuda import compiler
 from vsae_fast.noise import check_sampler
 from vsae_fast.ops.registry import check_backend
 from vsae_fast.presets import PRESETS
+from vsae_fast.table.column import BoolArray
 from vsae_fast.table.encode import HandleUnknown
+from vsae_fast.table.schema import Schema, column_position
 
 if TYPE_CHECKING:
     from vsae_fast.estimator import VSAEImputer
@@ -66,6 +68,33 @@ def check_parameters(imputer: VSAEImputer) -> torch.device:
         raise ValueError(f"checkpoint_dir must be the path of a folder, got {imputer.checkpoint_dir!r}")
     _check_callbacks(imputer.callbacks)
     return device
+
+
+def self_masking_columns(schema: Schema, observed: BoolArray, names: Any) -> list[int]:
+    """Positions of the columns that ``self_masking`` names.
+
+    Raises
+    ------
+    ValueError
+        No list of columns, a column that is not there, holds no numbers, or lacks no cell.
+    """
+    if names is None:
+        return []
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise ValueError(f"self_masking must be a list of columns, got {names!r}; wrap a single one")
+    positions = []
+    for name in names:
+        j = column_position([column.name for column in schema.columns], name)
+        column = schema.columns[j]
+        if column.role != "modelled" or column.attribute_kind != "numerical" or column.kind == "block":
+            told = column.kind if column.role == "modelled" else column.role
+            raise ValueError(
+                f"self_masking names column {column.name!r}, which is {told}; it is for numbers, leave it out"
+            )
+        if observed[:, j].all():
+            raise ValueError(f"self_masking names column {column.name!r}, which lacks no cell; leave it out")
+        positions.append(j)
+    return list(dict.fromkeys(positions))
 
 
 def _check_callbacks(callbacks: Any) -> None:

@@ -78,7 +78,7 @@ def main() -> None:
             continue
         if arguments.minutes is not None and time.monotonic() - begin > 60 * arguments.minutes:
             print("time is up; the same command goes on")
-            return None
+            return
         result = runs.execute(run, arguments.data)
         own = result["scores"].get("in-sample")
         told = result["error"]

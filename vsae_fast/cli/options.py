@@ -41,6 +41,9 @@ TRAINING = [
         help="Where training writes how far it has come, and goes on from.",
     ),
     click.option("--n-models", type=click.IntRange(min=1), help="Networks for each weight decay.  [default: 2 or 3]"),
+    click.option(
+        "--self-masking", multiple=True, metavar="COLUMN", help="Numbers that are missing because of their own value."
+    ),
     click.option("--bootstrap", is_flag=True, help="Train each network on rows drawn with replacement."),
 ]
 RUNNING = [
@@ -139,6 +142,7 @@ def imputer_of(options: dict[str, Any]) -> Any:
         n_samples=options["n_samples"],
         n_models=options["n_models"],
         bootstrap=options["bootstrap"],
+        self_masking=list(options["self_masking"]) or None,
         epochs=options["epochs"],
         max_time=options["max_time"],
         checkpoint_dir=options["checkpoint_dir"],

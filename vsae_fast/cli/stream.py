@@ -43,6 +43,8 @@ def stream(source: Path, target: Path, mask: Path | None, options: dict[str, Any
     params = {name: options[name] for name in names if options[name] is not None}
     if options["bootstrap"]:
         params["bootstrap"] = True
+    if options["self_masking"]:
+        params["self_masking"] = list(options["self_masking"])
     if "," in options["device"]:
         params["devices"] = options["device"].split(",")
     else:

@@ -70,6 +70,10 @@ def overimputation(
     position = column_position(table.names, column)
     if imputer.schema_.columns[position].kind not in ("numerical", "integer"):
         raise ValueError(f"column {column!r} is {imputer.schema_.columns[position].kind}; choose a numerical one")
+    if position in imputer.schema_.modelled and imputer.schema_.modelled.index(position) in imputer.self_masking_:
+        raise ValueError(
+            f"column {column!r} masks itself, so that known cells are not like missing ones; choose another"
+        )
     if not 0 < share <= 1:
         raise ValueError(f"share must be above 0 and at most 1, got {share}")
     observed = observed_cells(table, mask)

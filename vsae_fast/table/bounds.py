@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +39,16 @@ def with_bounds(schema: Schema, min_value: Any, max_value: Any) -> Schema:
                 )
         columns.append(column)
     return Schema(tuple(columns))
+
+
+def without_bounds(schema: Schema, positions: Sequence[int]) -> Schema:
+    """Schema whose columns at these positions may take any value: their observed range tells little of the missing."""
+    return Schema(
+        tuple(
+            replace(column, low=None, high=None) if j in positions else column
+            for j, column in enumerate(schema.columns)
+        )
+    )
 
 
 def _per_column(schema: Schema, argument: str, limit: Any) -> dict[int, float]:
