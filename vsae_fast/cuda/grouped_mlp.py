@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -221,39 +222,14 @@ def _launch_of(device: torch.device) -> LaunchOf:
     return launch_of
 
 
-def grouped_mlp(
-    x: torch.Tensor,
-    mask: torch.Tensor,
-    weight: Tensors,
-    bias: Tensors,
-    gamma: Tensors,
-    beta: Tensors,
-    running_mean: Tensors,
-    running_var: Tensors,
-    training: bool,
-    negative_slope: float,
-    n_threads: int,
-) -> tuple[torch.Tensor, torch.Tensor, Tensors, Tensors]:
-    """:func:`run` on the device of ``x``, compiled for it and the layers if need be."""
-    del n_threads
-    return run(
-        _launch_of(x.device), x, mask, weight, bias, gamma, beta, running_mean, running_var, training, negative_slope
-    )
+def grouped_mlp(x: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor, Tensors, Tensors]:
+    """:func:`run` on the device of ``x``, compiled for it and the layers if need be; threads are for other backends."""
+    return run(_launch_of(x.device), x, *rest[:-1])
 
 
 def grouped_mlp_backward(
-    gradient: torch.Tensor,
-    saved: torch.Tensor,
-    x: torch.Tensor,
-    mask: torch.Tensor,
-    weight: Tensors,
-    bias: Tensors,
-    gamma: Tensors,
-    beta: Tensors,
-    training: bool,
-    negative_slope: float,
-    n_threads: int,
+    gradient: torch.Tensor, saved: torch.Tensor, x: torch.Tensor, *rest: Any
 ) -> tuple[torch.Tensor, Tensors, Tensors, Tensors, Tensors]:
     """:func:`run_backward` on the device of ``x``; whether statistics were the batch's own is in ``saved``."""
-    del training, n_threads
-    return run_backward(_launch_of(x.device), gradient, saved, x, mask, weight, bias, gamma, beta, negative_slope)
+    *given, _training, negative_slope, _n_threads = rest
+    return run_backward(_launch_of(x.device), gradient, saved, x, *(*given, negative_slope))
