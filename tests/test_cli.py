@@ -70,6 +70,19 @@ def read_csv(path):
     return header, rows
 
 
+def test_columns_that_mask_themselves():
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=400)
+    table = pd.DataFrame(factor[:, None] + rng.normal(size=(400, 3)), columns=["income", "a", "b"])
+    hidden = table["income"] > 0.5
+    table.assign(income=table["income"].mask(hidden)).to_csv("in.csv", index=False)
+    means = []
+    for extra in ([], ["--self-masking", "income"]):
+        assert call("impute", "in.csv", f"out{len(extra)}.csv", "--epochs", 30, "--n-models", 1, "--quiet", *extra) == 0
+        means.append(pd.read_csv(f"out{len(extra)}.csv")["income"][hidden].mean())
+    assert means[0] < 0.5 < means[1]
+
+
 def test_csv_cells_stay_as_they_were_and_holes_are_filled(capsys):
     before = write_csv("in.csv")
     assert call("impute", "in.csv", "out.csv", "--schema", "code=categorical", *QUICK) == 0
@@ -326,7 +339,8 @@ def test_damaged_files_of_a_folder_are_left_out_and_named(capsys):
         (["data", "done", "--n-imputations", "2"], 2, "--n-imputations is for single files"),
         (["data", "done", "--checkpoint-dir", "training"], 2, "--checkpoint-dir is for single files"),
         (["data", "done", "--mask", "m.csv"], 2, "--mask is for single files"),
-        (["data", "done", "--model", "m", "--epochs", "2"], 2, "leave --schema and --epochs out"),
+        (["data", "done", "--model", "m", "--epochs", "2"], 2, "leave --epochs out"),
+        (["data", "done", "--model", "m", "--self-masking", "a"], 2, "leave --self-masking out"),
         (["data", "data/0.parquet"], 1, "is a file and the source is several"),
         (["data", "data/done"], 1, "lies in the source"),
         (["none*.parquet", "done"], 1, "there is no Parquet file at none*.parquet"),
@@ -395,6 +409,8 @@ BAD_CALLS = {
     "no model": (["impute", "in.csv", "out.csv", "--model", "m"], 1, "there is no file m"),
     "no model file": (["impute", "in.csv", "out.csv", "--model", "in.csv"], 1, "not a vsae_fast model file"),
     "model and schema": (["impute", "in.csv", "o.csv", "--model", "m", "--schema", "a=integer"], 2, "leave --schema"),
+    "model and bootstrap": (["impute", "in.csv", "o.csv", "--model", "m", "--bootstrap"], 2, "leave --bootstrap out"),
+    "self-masking": (["impute", "in.csv", "o.csv", "--self-masking", "hight"], 1, "there is no column 'hight'"),
     "schema text": (["schema", "in.csv", "--schema", "height"], 2, "neither COLUMN=KIND nor a .json file"),
     "schema file": (["schema", "in.csv", "--schema", "no.json"], 2, "there is no file no.json"),
     "schema json": (["schema", "in.csv", "--schema", "bad.json"], 2, "bad.json is no JSON"),

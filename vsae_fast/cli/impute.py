@@ -13,6 +13,7 @@ from vsae_fast.cli.options import (
     READING,
     RUNNING,
     TRAINING,
+    check_with_model,
     file_argument,
     imputer_of,
     read_source,
@@ -74,8 +75,7 @@ def impute(source: Path, target: Path, mask_path: Path | None, **options: Any) -
         return stream(source, target, mask_path, options)
     from vsae_fast.cli.table_file import check_target, format_of, write_file
 
-    if options["model"] and (options["overrides"] or options["save_model"] or options["epochs"] is not None):
-        raise click.UsageError("--model uses what was trained before; leave --schema, --epochs and --save-model out")
+    check_with_model(options)
     for_folders = ("max_train_rows", "restart", "address", "concurrency")
     if any(options[name] for name in for_folders) or options["on_error"] != "raise" or options["engine"] != "local":
         raise click.UsageError(

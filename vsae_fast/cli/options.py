@@ -46,6 +46,11 @@ TRAINING = [
     ),
     click.option("--bootstrap", is_flag=True, help="Train each network on rows drawn with replacement."),
 ]
+OF_TRAINING = {
+    "overrides": "--schema", "epochs": "--epochs", "n_models": "--n-models", "bootstrap": "--bootstrap",
+    "self_masking": "--self-masking", "max_time": "--max-time", "checkpoint_dir": "--checkpoint-dir",
+    "save_model": "--save-model",
+}  # fmt: skip
 RUNNING = [
     click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:NUMBER; of a folder several."
@@ -130,6 +135,13 @@ def _is_temporal(kind: Any) -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_temporal(kind))
+
+
+def check_with_model(options: dict[str, Any]) -> None:
+    """Refuse options of training beside a model that is trained already."""
+    unfit = [flag for name, flag in OF_TRAINING.items() if options.get(name) not in (None, False, ())]
+    if options["model"] and unfit:
+        raise click.UsageError(f"--model uses what was trained before; leave {unfit[0]} out")
 
 
 def imputer_of(options: dict[str, Any]) -> Any:

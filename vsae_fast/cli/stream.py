@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vsae_fast.cli.options import read_overrides, report
+from vsae_fast.cli.options import check_with_model, read_overrides, report
 
 PARQUET, TEXT = (".parquet", ".pq"), (".csv", ".tsv")
 NOT_FOR_FOLDERS = {
@@ -34,8 +34,7 @@ def stream(source: Path, target: Path, mask: Path | None, options: dict[str, Any
     unfit += ["--mask"] * (mask is not None) + ["--n-imputations"] * (options["n_imputations"] > 1)
     if unfit:
         raise click.UsageError(f"{unfit[0]} is for single files; here IN or OUT is a folder or a pattern")
-    if options["model"] and (options["overrides"] or options["epochs"] is not None):
-        raise click.UsageError("--model uses what was trained before; leave --schema and --epochs out")
+    check_with_model(options)
     arrow()
     if source.is_file():
         target = target / (source.with_suffix(".parquet").name if source.suffix.lower() in TEXT else source.name)
