@@ -82,6 +82,8 @@ BAD_PARAMETERS = {
     "tolerance text": ({"tolerance": "0.1"}, "tolerance must be a number"),
     "preset": ({"preset": "best"}, "unknown preset 'best'; use one of 'auto', 'paper'"),
     "backend": ({"backend": "cudnn"}, "unknown backend 'cudnn'; use one of"),
+    "precision": ({"precision": "fp8"}, "unknown precision 'fp8'; use one of 'float32', 'tf32', 'bfloat16'"),
+    "precision of the CPU": ({"precision": "tf32"}, "backend='auto' does not multiply in tf32; use backend='triton'"),
     "device": ({"device": "gpu0"}, "unknown device 'gpu0'; use"),
     "no such gpu": ({"device": "cuda:99"}, "device='cuda:99'"),
     "other device": ({"device": "meta"}, "unknown device 'meta'"),

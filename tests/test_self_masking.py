@@ -142,7 +142,7 @@ def test_rows_are_imputed_alone_and_files_keep_the_term(fitted, tmp_path):
 def test_what_was_fitted_stays_where_a_further_fit_fails(fitted, monkeypatch):
     _, incomplete, _ = table()
     before = fitted.transform(incomplete)
-    monkeypatch.setattr("vsae_fast.estimator.fit_self_masking", lambda *cells: 1 / 0)
+    monkeypatch.setattr("vsae_fast.self_masking.fit_self_masking", lambda *cells: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         fitted.fit(incomplete[:300])
     pd.testing.assert_frame_equal(fitted.transform(incomplete), before)

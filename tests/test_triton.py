@@ -6,15 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests import tolerances
 from tests.random_models import CATEGORICAL, MANY, MIXED, NUMERICAL_12, random_case
 from tests.test_importance_impute import run as run_op
-from vsae_fast import VSAEImputer
+from vsae_fast import VSAEImputer, imputation
 from vsae_fast.ops.importance_impute import importance_impute
 from vsae_fast.ops.layout import AttributeLayout
+from vsae_fast.parameters import _check_precision
 from vsae_fast.tensor_core import pack, tile
 
 ROOT = Path(__file__).parents[1]
@@ -98,6 +100,26 @@ def test_wrong_places_and_names_are_named():
         run_op(case, torch.float32, "cpu", precision="fp8")
     with pytest.raises(ValueError, match="backend='triton' needs device='cuda', got device='cpu'"):
         VSAEImputer(backend="triton", device="cpu").fit([[1.0, 2.0], [3.0, float("nan")]])
+
+
+def test_the_estimator_hands_its_precision_on(monkeypatch):
+    told = []
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    X[::3, 1] = np.nan
+    imputer = VSAEImputer(epochs=1, n_models=1, n_samples=10, random_state=0).fit(X)
+    sample = imputation.importance_impute
+    monkeypatch.setattr(
+        imputation,
+        "importance_impute",
+        lambda *a, **options: told.append(options["precision"]) or sample(*a, **options),
+    )
+    imputer.transform(X)
+    monkeypatch.setattr("vsae_fast.parameters._check_precision", lambda precision, backend: None)  # that it has a GPU
+    imputer.set_params(precision="bfloat16").transform(X)
+    assert set(told[: len(told) // 2]) == {"tf32"}
+    assert set(told[len(told) // 2 :]) == {"bfloat16"}
+    with pytest.raises(ValueError, match="backend='triton' does not multiply in float32; use another backend"):
+        _check_precision("float32", "triton")
 
 
 @needs_gpu

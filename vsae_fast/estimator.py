@@ -22,10 +22,11 @@ from vsae_fast.imputation import RowImputer, check_fills
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.monitor import CallbackSupportMixin, with_callbacks
 from vsae_fast.multiple import MultipleImputation, check_n_imputations
+from vsae_fast.ops.importance_impute import PRECISIONS
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.parameters import check_parameters, self_masking_columns
 from vsae_fast.presets import Preset, build_preset, with_overrides
-from vsae_fast.self_masking import MOST_CELLS, SelfMasking, fit_self_masking
+from vsae_fast.self_masking import SelfMasking, term_of
 from vsae_fast.table.bounds import with_bounds, without_bounds
 from vsae_fast.table.column import BoolArray, FloatArray
 from vsae_fast.table.containers import Table, read_table
@@ -95,6 +96,9 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         Kernels of training and imputation: ``"auto"`` takes C++ on the CPU, ``"reference"`` is plain PyTorch.
         ``"cuda"`` (extra ``cuda``) and ``"triton"`` (tensor cores) sample with the kernels for GPUs: all ``n_samples``,
         no draws. Neither has been run on a GPU yet.
+    precision : {"float32", "tf32", "bfloat16"}, optional
+        What products are multiplied in: float32, or with ``backend="triton"`` one of the others, tf32 where it is left
+        out.
     n_jobs : int, optional
         Threads of training and imputation; torch's setting where it is left out, -1 for all processors.
     min_value, max_value : number, array-like of shape (columns,), dict of column to number, optional
@@ -168,6 +172,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         warm_start: bool = False,
         device: str = "auto",
         backend: str = "auto",
+        precision: str | None = None,
         n_jobs: int | None = None,
         min_value: Any = None,
         max_value: Any = None,
@@ -196,6 +201,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         self.warm_start = warm_start
         self.device = device
         self.backend = backend
+        self.precision = precision
         self.n_jobs = n_jobs
         self.min_value = min_value
         self.max_value = max_value
@@ -410,31 +416,16 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         self.n_iter_: int = max((len(history.epoch) for history in histories), default=0)
         self.self_masking_: dict[int, SelfMasking] = {}
         try:
-            attributes = [schema.modelled.index(j) for j in masked]
-            self.self_masking_ = {a: self._self_masking_term(*rows, a) for a in attributes}
+            for attribute in (schema.modelled.index(j) for j in masked):
+                column = schema.layout().starts[attribute]
+                term = term_of(lambda *cells: self._imputer().run(*cells).imputed, *rows, attribute, column, seed)
+                self.self_masking_[attribute] = term
         except BaseException:
             self.__dict__ = before_fit
             raise
         if not self.keep_empty_features and self._dropped_columns():
             names = ", ".join(str(table.names[j]) for j in self._dropped_columns())
             warn_caller(f"columns without any observed cell are left out of the result: {names}")
-
-    def _self_masking_term(self, x: torch.Tensor, mask: torch.Tensor, attribute: int) -> SelfMasking:
-        """Fit the term of one attribute to some of its known and missing cells, as the networks predict them."""
-        generator = torch.Generator().manual_seed(self.seed_)
-        imputer, column = self._imputer(), self.schema_.layout().starts[attribute]
-        cells, counts = [], []
-        for seen in (1, 0):
-            rows = torch.nonzero(mask[:, attribute].cpu() == seen)[:, 0]
-            counts.append(len(rows))
-            rows = rows[torch.randperm(len(rows), generator=generator)[:MOST_CELLS]].sort().values
-            blind = mask[rows].clone()
-            blind[:, attribute] = 0
-            cells.append((x[rows, column], imputer.run(x[rows], blind).imputed[:, column]))
-        (known, predicted_known), (_, predicted_missing) = (
-            tuple(part.cpu().double().numpy() for part in parts) for parts in cells
-        )
-        return fit_self_masking(known, predicted_known, predicted_missing, *counts)
 
     def _read_known(self, X: Any, mask: Any) -> tuple[Table, BoolArray]:
         """Check a table that must have the columns of fit, before any of it is imputed."""
@@ -500,6 +491,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
                     n_fills=self.n_fills,
                     tolerance=tolerance,
                     backend=self.backend,
+                    precision=self.precision if self.precision in PRECISIONS else PRECISIONS[0],
                     n_threads=self._n_threads(),
                 )
                 for member, model in enumerate(self.models_)

@@ -10,7 +10,7 @@ import torch
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.noise import FILL, latent_noise, standard_normal
-from vsae_fast.ops.importance_impute import Imputation, importance_impute
+from vsae_fast.ops.importance_impute import PRECISIONS, Imputation, importance_impute
 from vsae_fast.ops.propose import Proposals, propose
 from vsae_fast.ops.registry import resolve
 
@@ -53,6 +53,8 @@ class RowImputer:
         Share of a value's predicted spread at which its standard error lets the row stop sampling; 0 never stops.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
         Of the sampling; with ``"triton"`` the encoders are the reference's.
+    precision : {"tf32", "bfloat16"}
+        Of the products with ``"triton"``.
     n_threads : int, optional
     """
 
@@ -67,6 +69,7 @@ class RowImputer:
         n_fills: int = 1,
         tolerance: float = 0.0,
         backend: str = "auto",
+        precision: str = PRECISIONS[0],
         n_threads: int | None = None,
     ) -> None:
         check_fills(n_fills, model.config)
@@ -82,7 +85,7 @@ class RowImputer:
         self._fill = fill.to(self._encoders.head.weight) if model.config.fill == "noise" else None
         self._visible_weight = visible_weight
         self._tolerance = tolerance
-        self._backend = backend
+        self._backend, self._precision = backend, precision
         self._n_threads = n_threads
         self._chunk_rows = CHUNK_ROWS  # at once, halved where a device runs out of memory
 
@@ -160,6 +163,7 @@ class RowImputer:
             seed=seed,
             n_threads=self._n_threads,
             backend=self._backend,
+            precision=self._precision,
         )
         return Imputation(*(field.cpu() for field in result))
 

@@ -13,6 +13,7 @@ import torch
 from vsae_fast import tensor_core
 from vsae_fast.cuda import compiler
 from vsae_fast.noise import check_sampler
+from vsae_fast.ops.importance_impute import PRECISIONS
 from vsae_fast.ops.registry import check_backend
 from vsae_fast.presets import PRESETS
 from vsae_fast.table.column import BoolArray
@@ -41,6 +42,7 @@ def check_parameters(imputer: VSAEImputer) -> torch.device:
         if device.type != "cuda":
             raise ValueError(f"backend={imputer.backend!r} needs device='cuda', got device={imputer.device!r}")
         (compiler if imputer.backend == "cuda" else tensor_core).check_device(device)
+    _check_precision(imputer.precision, imputer.backend)
     if imputer.schema is not None and not isinstance(imputer.schema, Mapping):
         raise ValueError(f"schema must be a dict of column to kind, got {type(imputer.schema).__name__}")
     if imputer.sampler is not None:
@@ -68,6 +70,18 @@ def check_parameters(imputer: VSAEImputer) -> torch.device:
         raise ValueError(f"checkpoint_dir must be the path of a folder, got {imputer.checkpoint_dir!r}")
     _check_callbacks(imputer.callbacks)
     return device
+
+
+def _check_precision(precision: Any, backend: str) -> None:
+    """What kernels multiply in: tensor cores have their own, and only they."""
+    if precision is None:
+        return
+    known = ("float32", *PRECISIONS)
+    if precision not in known:
+        raise ValueError(f"unknown precision {precision!r}; use one of {', '.join(map(repr, known))}")
+    if (precision == "float32") == (backend == "triton"):
+        other = "another backend" if backend == "triton" else "backend='triton'"
+        raise ValueError(f"backend={backend!r} does not multiply in {precision}; use {other}, or leave precision out")
 
 
 def self_masking_columns(schema: Schema, observed: BoolArray, names: Any) -> list[int]:

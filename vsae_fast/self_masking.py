@@ -15,9 +15,11 @@ and that nothing but ``x`` decides: the caller has to know that much.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
@@ -47,6 +49,40 @@ class SelfMasking(NamedTuple):
     scale: float
     intercept: float
     coefficient: float
+
+
+def term_of(
+    impute: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    attribute: int,
+    column: int,
+    seed: int,
+) -> SelfMasking:
+    """Term of one attribute, fitted to some of its known and missing cells, as a model predicts them.
+
+    Parameters
+    ----------
+    impute : callable
+        Expected values (N, D) of rows and their mask.
+    x, mask : torch.Tensor, shapes (N, D) and (N, M)
+        Encoded rows, and 1 where observed.
+    attribute, column : int
+        The attribute, and where it lies in ``x``.
+    seed : int
+        Decides which cells.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    values, counts = [], []
+    for seen in (1, 0):
+        rows = torch.nonzero(mask[:, attribute].cpu() == seen)[:, 0]
+        counts.append(len(rows))
+        rows = rows[torch.randperm(len(rows), generator=generator)[:MOST_CELLS]].sort().values
+        blind = mask[rows].clone()
+        blind[:, attribute] = 0
+        values += [x[rows, column], impute(x[rows], blind)[:, column]]
+    known, predicted_known, _, predicted_missing = (value.cpu().double().numpy() for value in values)
+    return fit_self_masking(known, predicted_known, predicted_missing, *counts)
 
 
 def fit_self_masking(
