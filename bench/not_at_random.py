@@ -79,7 +79,7 @@ def section(path: Path) -> str:
             f"One factor, four columns, {N_ROWS:,} rows; of the first column some half is missing "
             "(`python -m bench.not_at_random`). Size of the bias of the imputed mean of the missing cells, in standard "
             f"deviations of the observed ones, with `self_masking` and without; the bar is {BAR:g} of the latter where "
-            "a cell's own value decides. In the last case another column decides: there the term is wrong.",
+            "a cell's own value decides. Where the second column does, the term is wrong.",
             table(
                 ("missing by", "noise", "bias without", "bias with", "bar", "RMSE without", "RMSE with", "tables"), rows
             ),

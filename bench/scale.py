@@ -16,7 +16,6 @@ CORES = 64  # of one machine
 # Dollars an hour, round figures of public clouds; put your own in.
 CORE_HOUR, H100_HOUR = 0.04, 3.0
 H100_FLOPS, GTX_1080_FLOPS = 67e12, 8.87e12  # published float32 rates
-SPILL = 0.15  # of wall time that reading and writing may take beside the computing
 
 
 def _load(results: Path, name: str) -> dict[str, Any]:
@@ -26,30 +25,27 @@ def _load(results: Path, name: str) -> dict[str, Any]:
 
 def section(results: Path) -> str:
     """Tables of docs/scale.md from the result files."""
-    stream, impute = _load(results, "stream"), _load(results, "importance_impute")
-    point = max(stream["points"], key=lambda p: p["n_rows"])
-    few = point["n_rows"] / point["seconds"] / stream["environment"]["cores"]
-    case = next(b["extra_info"] for b in impute["benchmarks"] if b["extra_info"]["case"] == "paper network, 12 numbers")
-    kernel = case["candidates"]["C++ kernel"]["items_per_second"] / impute["machine_info"]["cores"]
-    many = kernel * (1 - SPILL)
+    runs = _load(results, "soak")["runs"]
+    rates = [run["rows"] / run["seconds"] / run["environment"]["cores"] for run in runs]
     rows = []
-    for label, rate in ((f"K = {stream['n_samples']}", few), (f"K = {case['n_samples']:,}", many)):
+    for run, rate in zip(runs, rates, strict=True):
         core_hours = ROWS / rate / 3600
         rows.append(
-            (label, f"{rate:,.0f}", f"{core_hours:,.0f}", f"{core_hours / CORES:,.1f}",
+            (f"K = {run['n_samples']:,}", f"{rate:,.0f}", f"{core_hours:,.0f}", f"{core_hours / CORES:,.1f}",
              f"{core_hours * CORE_HOUR / (ROWS * COLUMNS / 1e9):.2f}")
         )  # fmt: skip
+    measured = " and ".join(f"{run['rows']:,} rows at K = {run['n_samples']:,}" for run in runs)
     text = [
         f"{ROWS / 1e9:.0f} billion rows of {COLUMNS} numbers, the paper's network, on CPUs like the measured one:",
         table(
             ("", "rows/s a core", "core hours", f"hours on one machine of {CORES} cores", "dollars per billion cells"),
             rows,
         ),
-        f"The first rate is the whole of `impute_parquet` at {point['n_rows']:,} rows; the second the kernel's, less "
-        f"{SPILL:.0%} for reading and writing. A core hour counts {CORE_HOUR:.2f} dollars.",
+        f"Rates of the whole of `impute_parquet`, measured on {measured} ([Soak](performance.md)). A core hour counts "
+        f"{CORE_HOUR:.2f} dollars.",
         gpu_section(results),
-        storage_section(few, many),
-        machine(stream["environment"]),
+        storage_section(rates[0], rates[-1]),
+        machine(runs[-1]["environment"]),
     ]
     return "\n\n".join(text)
 
