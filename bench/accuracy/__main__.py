@@ -5,8 +5,8 @@ python -m bench.accuracy [--quick] [--data FOLDER] [--protocol split|whole|both]
 
 FOLDER holds the UCI sets (the environment variable VSAE_FAST_DATA by default); without it only scikit-learn's tables
 are run. `--quick` takes one mask at 50 % of the small tables. `--draws-again` scores the draws of our own split runs
-anew, on fits of this commit, where they were scored on another one: errors and times stay those of the runs. `python -m bench.tables` turns the
-lines into docs/quality.md.
+anew, on fits of this commit, where they were scored on another one: errors and times stay those of the runs.
+`python -m bench.tables` turns the lines into docs/quality.md.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def scores_of_draws(truth: pd.DataFrame, draws: Any, mask: Any) -> dict[str, flo
 
 
 def draw_again(line: dict[str, Any], folder: Path | None) -> dict[str, Any]:
-    """A line of a method that draws, its draws scored anew on a fit of this commit; errors and times stay as they are."""
+    """A line of a method that draws, its draws scored anew on a fit of this commit; errors and times stay."""
     run = Run(*(line[field] for field in Run._fields))
     table, n_train = load(run.set, folder), line["n_rows"]
     if run.protocol == "split":
