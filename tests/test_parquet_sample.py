@@ -94,3 +94,39 @@ def test_damaged_row_groups(write, tmp_path):
         sample_rows(files, 200, np.random.default_rng(0))
     sample = sample_rows(files, 200, np.random.default_rng(0), skip_unreadable=True)
     assert set(sample["k"].to_pylist()) <= {"up", "down", None}
+
+
+# ---- ranges ---------------------------------------------------------------------------------------------------------
+
+
+def test_ranges_are_those_of_all_rows(write):
+    table = pa.table(
+        {
+            "x": pa.array([1.5, None, -7.0, 2.0] * 300),
+            "n": pa.array([3, 4, None, 9] * 300),
+            "nan": pa.array([float("nan"), 1.0, 5.0, 2.0] * 300),
+            "text": pa.array(["a", "b", "c", None] * 300),
+            "flag": pa.array([True, False, None, True] * 300),
+            "late": pa.array([None] * 1100 + [6.0] * 100),
+            "none": pa.array([None] * 1200, pa.float64()),
+        }
+    )
+    assert write(table).ranges() == {"x": (-7.0, 2.0), "n": (3.0, 9.0), "nan": (1.0, 5.0), "late": (6.0, 6.0)}
+
+
+def test_without_statistics_nothing_is_told(tmp_path):
+    pq.write_table(pa.table({"x": [1.0, 2.0]}), tmp_path / "in.parquet", write_statistics=False)
+    assert find_files(tmp_path / "in.parquet").ranges() == {}
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, (-50.0, 60.0)), ({"max_value": 4.0}, (-50.0, 4.0))])
+def test_imputed_numbers_keep_to_the_range_of_all_rows(write, tmp_path, monkeypatch, given, expected):
+    table = make_table(N_ROWS)
+    numbers = table["a"].to_pylist()
+    numbers[7], numbers[N_ROWS - 3] = -50.0, 60.0
+    write(table.set_column(0, "a", pa.array(numbers)))
+    kept = []
+    monkeypatch.setattr("vsae_fast.stream.save", lambda imputer, path: kept.append(imputer) or imputer.save(path))
+    impute_parquet(tmp_path / "in.parquet", tmp_path / "out.parquet", max_train_rows=100, **given, **QUICK)
+    (column,) = (column for column in kept[0].schema_.columns if column.name == "a")
+    assert (column.low, column.high) == expected

@@ -6,7 +6,7 @@ import torch
 from tests.random_models import MIXED, random_rows
 from vsae_fast import _native
 from vsae_fast.ops.fill_unobserved import fill_unobserved
-from vsae_fast.ops.registry import Addresses, prefer
+from vsae_fast.ops.registry import Addresses, prefer, resolve
 
 
 @pytest.fixture
@@ -59,3 +59,21 @@ def test_addresses_are_of_contiguous_float32():
     assert address(tensor.t()) != tensor.data_ptr()
     with pytest.raises(ValueError, match=r"takes torch\.float32 tensors on the CPU"):
         address(tensor.double())
+
+
+@pytest.mark.parametrize(
+    ("preferred", "on_cpu", "on_gpu", "double"),
+    [
+        ("auto", "cpu", "reference", "reference"),
+        ("cpu", "cpu", "reference", "reference"),
+        ("reference", "reference", "reference", "reference"),
+        ("cuda", "reference", "cuda", "reference"),
+        ("triton", "reference", "triton", "reference"),
+    ],
+)
+def test_what_auto_means_where_a_backend_is_preferred(preferred, on_cpu, on_gpu, double):
+    with prefer(preferred):
+        assert resolve("auto", torch.float32, torch.device("cpu")) == on_cpu
+        assert resolve("auto", torch.float32, torch.device("cuda")) == on_gpu
+        assert resolve("auto", torch.float64, torch.device("cuda")) == double
+        assert resolve("cpu", torch.float64, torch.device("cuda")) == "cpu"  # which Op.select refuses

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +69,24 @@ class ParquetFiles(SourceFiles):
         metadata = self._metadata[file]
         return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Least and largest value of the columns of numbers, from the row groups' statistics where all have them."""
+        found: dict[str, tuple[float, float]] = {}
+        unknown: set[str] = set()
+        for metadata in self._metadata:
+            groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
+            for column in (group.column(i) for group in groups for i in range(group.num_columns)):
+                name, statistics = column.path_in_schema, column.statistics
+                if statistics is not None and statistics.null_count == column.num_values:
+                    continue  # nothing but holes
+                ends = _ends(statistics)
+                if ends is None:
+                    unknown.add(name)
+                    continue
+                low, high = found.get(name, ends)
+                found[name] = min(low, ends[0]), max(high, ends[1])
+        return {name: limits for name, limits in found.items() if name not in unknown}
+
     def compression(self, file: int) -> dict[str, str]:
         """Codec of each column of a file."""
         metadata = self._metadata[file]
@@ -97,6 +117,16 @@ class ParquetFiles(SourceFiles):
     def absolute(self) -> ParquetFiles:
         """The same files by names that do not depend on a process's folder."""
         return replace(self, paths=tuple(path.resolve() for path in self.paths))
+
+
+def _ends(statistics: Any) -> tuple[float, float] | None:
+    """Least and largest number of one column of a row group, where they are told."""
+    if statistics is None or not statistics.has_min_max:
+        return None
+    ends = statistics.min, statistics.max
+    if any(isinstance(end, bool) or not isinstance(end, Real) or not math.isfinite(end) for end in ends):
+        return None
+    return float(ends[0]), float(ends[1])
 
 
 def find_files(source: Path, *, skip_unreadable: bool = False) -> ParquetFiles:

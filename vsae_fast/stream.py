@@ -31,6 +31,7 @@ from vsae_fast.parquet_source import ParquetFiles, UnreadableError, find_files
 from vsae_fast.source_files import SourceFiles
 from vsae_fast.stream_checks import check_ignored, check_options, check_target, make_folder
 from vsae_fast.stream_log import StreamLog
+from vsae_fast.table.bounds import with_range
 from vsae_fast.text_source import find_text, to_parquet
 from vsae_fast.whole_file import whole_file
 
@@ -111,7 +112,8 @@ def impute_parquet(
     ignore : sequence of str
         Columns to leave as they are: dates, identifiers, notes.
     max_train_rows : int
-        Size of that sample, which memory holds. A few rows of every level that it lacks are added.
+        Size of that sample, which memory holds. A few rows of every level that it lacks are added, and imputed numbers
+        keep to the range of all rows where the files' statistics tell it.
     random_state : int
         Decides the sample and the training.
     overwrite : bool
@@ -304,6 +306,8 @@ def _model(
             sample = sample_rows(files, max_train_rows, rng, ignore=ignore, skip_unreadable=skip)
             params = {"checkpoint_dir": work / TRAINING, **params}
             fitted = VSAEImputer(random_state=random_state, **params).fit(sample)
+            ends = {side: params.get(f"{name}_value") is None for side, name in (("low", "min"), ("high", "max"))}
+            fitted.schema_ = with_range(fitted.schema_, files.ranges(), **ends)
         else:
             fitted = model if isinstance(model, VSAEImputer) else load(model)
         save(fitted, kept)

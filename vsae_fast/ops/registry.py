@@ -87,8 +87,9 @@ class Op:
     def select(self, backend: str, tensor: torch.Tensor) -> Callable[..., Any]:
         """Return the implementation that ``backend`` names for tensors like ``tensor``.
 
-        ``"auto"`` takes what :func:`prefer` set where that can run, or else the kernel for float32 on the CPU and the
-        reference for all other tensors. A backend that was asked for by name runs or raises; it never falls back.
+        ``"auto"`` takes what :func:`prefer` set, or the kernel for float32 on the CPU where nothing is set, and the
+        reference for tensors that these cannot take. A backend that was asked for by name runs or raises; it never
+        falls back.
 
         Raises
         ------
@@ -96,13 +97,10 @@ class Op:
             The name is unknown, or the backend cannot run on this tensor.
         """
         chosen = resolve(backend, tensor.dtype, tensor.device)
-        if backend == "auto" and chosen in self.on_gpu and self.on_gpu[chosen] is None:
-            chosen = "reference"
-        backend = chosen
-        if backend == "reference":
+        if chosen in self.on_gpu and (backend == chosen or self.on_gpu[chosen] is not None):
+            return self._gpu_kernel(chosen, tensor)
+        if chosen != "cpu":
             return self.reference
-        if backend in self.on_gpu:
-            return self._gpu_kernel(backend, tensor)
         if not _fits(tensor.dtype, tensor.device):
             raise ValueError(
                 f"backend='cpu' of {self.name} takes float32 tensors on the CPU, got {tensor.dtype} on "
@@ -130,10 +128,10 @@ def resolve(backend: str, dtype: torch.dtype, device: torch.device) -> str:
     if backend != "auto":
         return backend
     preferred = _preferred.get()
-    if _fits(dtype, device):
-        return "cpu" if preferred == "auto" else preferred
-    on_gpu = device.type == "cuda" and dtype == torch.float32 and preferred in ("cuda", "triton")
-    return preferred if on_gpu else "reference"
+    if preferred in ("auto", "cpu") and _fits(dtype, device):
+        return "cpu"
+    on_gpu = device.type == "cuda" and dtype == torch.float32
+    return preferred if preferred in ("cuda", "triton") and on_gpu else "reference"
 
 
 def _fits(dtype: torch.dtype, device: torch.device) -> bool:

@@ -41,6 +41,30 @@ def with_bounds(schema: Schema, min_value: Any, max_value: Any) -> Schema:
     return Schema(tuple(columns))
 
 
+def with_range(
+    schema: Schema, ranges: Mapping[str, tuple[float, float]], *, low: bool = True, high: bool = True
+) -> Schema:
+    """Schema whose numerical columns may take any value of a wider range than was seen at fit.
+
+    Parameters
+    ----------
+    schema : Schema
+    ranges : mapping of column name to least and largest value
+    low, high : bool
+        Which ends to widen; columns without a limit have none afterwards.
+    """
+    columns = []
+    for column in schema.columns:
+        limits = ranges.get(str(column.name))
+        if limits is not None and column.role == "modelled" and column.attribute_kind == "numerical":
+            if low and column.low is not None:
+                column = replace(column, low=min(column.low, limits[0]))
+            if high and column.high is not None:
+                column = replace(column, high=max(column.high, limits[1]))
+        columns.append(column)
+    return Schema(tuple(columns))
+
+
 def without_bounds(schema: Schema, positions: Sequence[int]) -> Schema:
     """Schema whose columns at these positions may take any value: their observed range tells little of the missing."""
     return Schema(
