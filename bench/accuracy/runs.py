@@ -66,6 +66,16 @@ def whole_runs(sets: tuple[str, ...], methods: tuple[str, ...], seeds: tuple[int
             yield Run("whole", name, "MCAR", 0.5, seed, method)
 
 
+def hide(run: Run, folder: Path | None) -> tuple[pd.DataFrame, pd.DataFrame, Any, int]:
+    """True table, the same with hidden cells, the mask, and how many rows from the first on are fitted."""
+    table = load(run.set, folder)
+    n_train = len(table)
+    if run.protocol == "split":
+        table = sample_rows(table, MOST_ROWS, run.seed)
+        n_train = round(TRAIN_SHARE * len(table))
+    return table, *ampute(table, run.mechanism, run.hidden, random_state=run.seed), n_train
+
+
 def scores_of_draws(truth: pd.DataFrame, draws: Any, mask: Any) -> dict[str, float | None]:
     """Energy distance of a draw, and of :class:`MultipleImputation` with numbers the coverage of its intervals."""
     scores: dict[str, float | None] = {"energy": energy_distance(truth, draws[0])}
@@ -78,10 +88,7 @@ def scores_of_draws(truth: pd.DataFrame, draws: Any, mask: Any) -> dict[str, flo
 def draw_again(line: dict[str, Any], folder: Path | None) -> dict[str, Any]:
     """A line of a method that draws, its draws scored anew on a fit of this commit; errors and times stay."""
     run = Run(*(line[field] for field in Run._fields))
-    table, n_train = load(run.set, folder), line["n_rows"]
-    if run.protocol == "split":
-        table = sample_rows(table, MOST_ROWS, run.seed)
-    incomplete, mask = ampute(table, run.mechanism, run.hidden, random_state=run.seed)
+    table, incomplete, mask, n_train = hide(run, folder)
     method = METHODS[run.method]()
     truth, seen = table.iloc[:n_train], mask[:n_train]
     with warnings.catch_warnings():
@@ -103,13 +110,8 @@ def draw_again(line: dict[str, Any], folder: Path | None) -> dict[str, Any]:
 
 def execute(run: Run, folder: Path | None) -> dict[str, Any]:
     """Hide, complete and score; seconds, peak memory and environment beside the scores."""
-    table = load(run.set, folder)
-    n_train = len(table)
-    if run.protocol == "split":
-        table = sample_rows(table, MOST_ROWS, run.seed)
-        n_train = round(TRAIN_SHARE * len(table))
     # The truth is read for scoring alone: methods see `incomplete`.
-    incomplete, mask = ampute(table, run.mechanism, run.hidden, random_state=run.seed)
+    table, incomplete, mask, n_train = hide(run, folder)
     train, test = slice(None, n_train), slice(n_train, None)
     method = METHODS[run.method]()
     before = resident.forget_peak()

@@ -32,6 +32,18 @@ constexpr int buffer_rows(int buffer) {
     return width;
 }
 
+// Where things stand in shared memory, in floats; a kernel's own things come from kEnd on.
+struct DecoderPlace {
+    static constexpr int kInput = 0;  // [L + M, tile]: latents, then mask logits, then probabilities
+    static constexpr int kBuffer0 = kInput + (model::kLatent + model::kAttributes) * model::kTile;
+    static constexpr int kBuffer1 = kBuffer0 + buffer_rows(0) * model::kTile;
+    static constexpr int kWeights = kBuffer1 + buffer_rows(1) * model::kTile;  // chunk of a layer
+    static constexpr int kRowBias = kWeights + kChunkFloats;  // of the first data layer, the context in it
+    static constexpr int kMean = kRowBias + rounded(model::kDataLayers[0].n_out);
+    static constexpr int kScale = kMean + rounded(model::kLatent);
+    static constexpr int kEnd = kScale + rounded(model::kLatent);
+};
+
 template <class Place>
 inline constexpr int kLastHidden = (kDataLayerCount - 1) % 2 == 0 ? Place::kBuffer0 : Place::kBuffer1;
 template <class Place>

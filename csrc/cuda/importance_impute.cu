@@ -20,15 +20,8 @@ constexpr int kBlocksPerProcessor = 4;           // caps registers at 128 a thre
 static_assert(kThreads % kTile == 0, "every sample needs a whole number of threads");
 
 // Shared memory, in floats.
-struct Place {
-    static constexpr int kInput = 0;  // [L + M, tile]: latents, then mask logits, then probabilities
-    static constexpr int kBuffer0 = kInput + (kLatent + kAttributes) * kTile;
-    static constexpr int kBuffer1 = kBuffer0 + buffer_rows(0) * kTile;
-    static constexpr int kWeights = kBuffer1 + buffer_rows(1) * kTile;  // chunk of a layer
-    static constexpr int kRowBias = kWeights + kChunkFloats;            // of the first data layer, the context in it
-    static constexpr int kMean = kRowBias + rounded(kDataLayers[0].n_out);
-    static constexpr int kScale = kMean + rounded(kLatent);
-    static constexpr int kTotal = kScale + rounded(kLatent);  // log-weights of the tile, by slices
+struct Place : DecoderPlace {
+    static constexpr int kTotal = kEnd;  // log-weights of the tile, by slices
     static constexpr int kLost = kTotal + kThreads;
     static constexpr int kWeight = kLost + kThreads;
     static constexpr int kReduce = kWeight + kTile;

@@ -13,15 +13,8 @@ constexpr int kSlices = kThreads / kTile;  // threads that share a sample
 static_assert(kThreads % kTile == 0, "every sample needs a whole number of threads");
 
 // Shared memory, in floats.
-struct Place {
-    static constexpr int kInput = 0;  // [L + M, tile]: latents, then mask logits, then probabilities
-    static constexpr int kBuffer0 = kInput + (kLatent + kAttributes) * kTile;
-    static constexpr int kBuffer1 = kBuffer0 + buffer_rows(0) * kTile;
-    static constexpr int kWeights = kBuffer1 + buffer_rows(1) * kTile;  // chunk of a layer
-    static constexpr int kRowBias = kWeights + kChunkFloats;
-    static constexpr int kMean = kRowBias + rounded(kDataLayers[0].n_out);
-    static constexpr int kScale = kMean + rounded(kLatent);
-    static constexpr int kTotal = kScale + rounded(kLatent);              // [numbers], [logits]
+struct Place : DecoderPlace {
+    static constexpr int kTotal = kEnd;                                   // [numbers], [logits]
     static constexpr int kSquare = kTotal + rounded(kNumbers + kLogits);  // [numbers]
     static constexpr int kFloats = kSquare + rounded(kNumbers);
 };

@@ -52,12 +52,15 @@ class CudaModel:
 
     def shared_bytes(self, tile: int) -> int:
         """Shared memory of a block; the sum of the constants at the top of the kernel."""
+        floats = self.decoder_floats(tile) + 3 * THREADS + tile
+        floats += rounded(self.n_numbers) + 2 * rounded(self.decoders.layout.n_attributes)
+        return 4 * (floats + rounded(self.decoders.data_layers[-1].weight.shape[0] + self.n_logits))
+
+    def decoder_floats(self, tile: int) -> int:
+        """What both decoders take of it, up to DecoderPlace::kEnd in csrc/cuda/decoders.h."""
         n_latent, n_attributes = self.decoders.n_latent, self.decoders.layout.n_attributes
-        first, last = (self.decoders.data_layers[i].weight.shape[0] for i in (0, -1))
         floats = (n_latent + n_attributes + self.buffer_rows(tile)) * tile + CHUNK * MOST_OUTPUTS
-        floats += rounded(first) + 2 * rounded(n_latent) + 3 * THREADS + tile
-        floats += rounded(self.n_numbers) + 2 * rounded(n_attributes)
-        return 4 * (floats + rounded(last + self.n_logits))
+        return floats + rounded(self.decoders.data_layers[0].weight.shape[0]) + 2 * rounded(n_latent)
 
     def buffer_rows(self, tile: int) -> int:
         """Rows of both buffers that layers write to, as csrc/cuda/decoders.h counts them."""

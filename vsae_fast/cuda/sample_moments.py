@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from vsae_fast.cuda.compiler import Launch, load
-from vsae_fast.cuda.dense import CHUNK, MOST_OUTPUTS, THREADS
+from vsae_fast.cuda.dense import THREADS
 from vsae_fast.cuda.importance_impute import CudaModel, rounded
 from vsae_fast.ops.folded_decoders import FoldedDecoders
 
@@ -15,11 +15,8 @@ class CudaSampling(CudaModel):
 
     def shared_bytes(self, tile: int) -> int:
         """Shared memory of a block; the sum of the constants at the top of the kernel."""
-        n_latent, n_attributes = self.decoders.n_latent, self.decoders.layout.n_attributes
-        first = self.decoders.data_layers[0].weight.shape[0]
-        floats = (n_latent + n_attributes + self.buffer_rows(tile)) * tile + CHUNK * MOST_OUTPUTS
-        floats += rounded(first) + 2 * rounded(n_latent)
-        return 4 * (floats + rounded(self.n_numbers + self.n_logits) + rounded(self.n_numbers))
+        own = rounded(self.n_numbers + self.n_logits) + rounded(self.n_numbers)
+        return 4 * (self.decoder_floats(tile) + own)
 
 
 def run(
