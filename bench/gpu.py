@@ -21,12 +21,12 @@ from typing import Any
 import torch
 
 from bench import eager, environment, paired
-from bench.gpu_training import measure_grouped_mlp, measure_steps
+from bench.gpu_training import backends, measure_grouped_mlp, measure_steps
 from bench.imputing import CASES, Case, flop_per_sample, make_model, make_rows
-from vsae_fast import tensor_core
 from vsae_fast.ops.importance_impute import PRECISIONS, importance_impute
 from vsae_fast.ops.propose import propose
 from vsae_fast.presets import build_preset
+from vsae_fast.tensor_core.device import OLDEST
 
 RESULTS = Path(__file__).parent / "results"
 ROWS = {"paper network, 12 numbers": 200_000}  # of a call of the kernel; the other cases take ROWS_ELSEWHERE
@@ -136,21 +136,20 @@ def measure_propose(device: torch.device, quick: bool) -> dict[str, Any]:
         proposal = model.encode(x, mask)
         return proposal.mean, proposal.scale, model.decoders.context(proposal.hidden)
 
-    key = "CUDA kernel" if device.type == "cuda" else "C++ kernel"
-    backend = "cuda" if device.type == "cuda" else "cpu"
+    ours = {name: partial(propose, x, mask, encoders, backend=backend) for name, backend in backends(device).items()}
     candidates: dict[str, Callable[[], Any]] = {"eager": twin}
     if not quick:
         candidates["compiled"] = torch.compile(twin)
-    candidates[key] = lambda: propose(x, mask, encoders, backend=backend)
-    ours, expected = candidates[key]().mean[:, 0], twin()[0]
-    whole = {name: synchronized(device, run) for name, run in candidates.items()}
+    expected = twin()[0]
+    errors = {name: float((run().mean[:, 0] - expected).norm() / expected.norm()) for name, run in ours.items()}
+    whole = {name: synchronized(device, run) for name, run in (candidates | ours).items()}
     times = paired.alternate(whole, rounds=3 if quick else 7, seconds=0.02 if quick else 0.3)
     rates = {name: n_rows / statistics.median(values) for name, values in times.items()}
     return {
         "n_rows": n_rows,
         "rows_per_second": rates,
-        "times_as_fast": {name: rates[key] / rate for name, rate in rates.items() if name != key},
-        "relative_error_to_eager": float((ours - expected).norm() / expected.norm()),
+        "times_as_fast": {own: {name: rates[own] / rates[name] for name in candidates} for own in ours},
+        "relative_error_to_eager": errors,
     }
 
 
@@ -168,7 +167,7 @@ def measure(name: str, case: Case, device: torch.device, quick: bool, peaks: dic
     ours: dict[str, dict[str, str]] = {"C++ kernel": {"backend": "cpu"}}
     if device.type == "cuda":
         ours = {"CUDA kernel": {"backend": "cuda"}}
-        if torch.cuda.get_device_capability(device) >= tensor_core.OLDEST:
+        if torch.cuda.get_device_capability(device) >= OLDEST:
             ours |= {f"Triton, {p}": {"backend": "triton", "precision": p} for p in PRECISIONS}
 
     def first(n: int) -> tuple[torch.Tensor, ...]:

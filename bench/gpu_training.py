@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,7 @@ from bench.training_step import CASES, LAYOUT
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.ops.draws import TorchDraws
 from vsae_fast.ops.grouped_mlp import BatchNormState, grouped_mlp
+from vsae_fast.tensor_core.device import OLDEST
 from vsae_fast.training import TorchTrainer
 
 SIZES = (1, 16, 16, 4)  # of a network of the paper's for numbers
@@ -22,13 +24,23 @@ SHAPES = [(12, 64), (12, 4096), (64, 64), (64, 4096)]  # attributes, rows
 Synchronized = Callable[[Callable[[], Any]], Callable[[], Any]]
 
 
-def _rates(candidates: dict[str, Callable[[], Any]], ours: str, whole: Synchronized, quick: bool) -> dict[str, Any]:
-    synchronized = {name: whole(run) for name, run in candidates.items()}
+def backends(device: torch.device) -> dict[str, str]:
+    """Our kernels that run on the device, by what they are called in results."""
+    if device.type == "cpu":
+        return {"C++ kernels": "cpu"}
+    named = {"CUDA kernels": "cuda"}
+    return named | ({"Triton kernels": "triton"} if torch.cuda.get_device_capability(device) >= OLDEST else {})
+
+
+def _rates(
+    candidates: dict[str, Callable[[], Any]], ours: dict[str, Callable[[], Any]], whole: Synchronized, quick: bool
+) -> dict[str, Any]:
+    synchronized = {name: whole(run) for name, run in (candidates | ours).items()}
     times = paired.alternate(synchronized, rounds=3 if quick else 7, seconds=0.02 if quick else 0.2)
     rates = {name: 1 / statistics.median(values) for name, values in times.items()}
     return {
         "per_second": rates,
-        "times_as_fast": {name: rates[ours] / rate for name, rate in rates.items() if name != ours},
+        "times_as_fast": {own: {name: rates[own] / rates[name] for name in candidates} for own in ours},
     }
 
 
@@ -58,12 +70,11 @@ def measure_grouped_mlp(device: torch.device, quick: bool, whole: Synchronized) 
         def op(backend: str, arguments: Any = (x, mask, weights, biases, norms)) -> None:
             grouped_mlp(*arguments, True, backend=backend).sum().backward()
 
-        ours = "CUDA kernels" if device.type == "cuda" else "C++ kernel"
         candidates: dict[str, Callable[[], Any]] = {
             "eager": eager,
             "batched products": lambda op=op: op("reference"),
-            ours: lambda op=op: op("cuda" if device.type == "cuda" else "cpu"),
         }
+        ours = {name: partial(op, backend) for name, backend in backends(device).items()}
         shape = {"n_attributes": n_attributes, "n_rows": n_rows}
         results.append(shape | _rates(candidates, ours, whole, quick))
     return results
@@ -89,11 +100,10 @@ def measure_steps(device: torch.device, quick: bool, whole: Synchronized) -> lis
             own = TorchTrainer(model, case["objective"], x, mask, draws=draws, backend=backend)
             return lambda: own.step(rows, case["epoch"], 1e-3)
 
-        ours = "CUDA kernels" if device.type == "cuda" else "C++ kernels"
         candidates = {
             "eager": lambda case=case, given=(twin, optimizer, x, mask): case["eager"](*given),
             "torch's ops": trainer("reference"),
-            ours: trainer("cuda" if device.type == "cuda" else "auto"),
         }
+        ours = {own: trainer("auto" if backend == "cpu" else backend) for own, backend in backends(device).items()}
         results.append({"case": name} | _rates(candidates, ours, whole, quick))
     return results

@@ -1,62 +1,12 @@
 """importance_impute on tensor cores: tf32 or bfloat16 products, float32 log-weights and sums; sm_80 and newer.
 
-One program a row. All widths are padded to powers of two, at least 16, with zeros in weights and biases; the launcher
-(``vsae_fast/tensor_core.py``) packs them. The maths stands in ``csrc/core/importance_impute.h``.
+One program a row. The launcher (``vsae_fast/tensor_core/importance_impute.py``) packs the model; the maths stands in
+``csrc/core/importance_impute.h``.
 """
 
 import triton
 import triton.language as tl
-
-
-@triton.jit
-def _product(a, b, BFLOAT16: tl.constexpr):
-    if BFLOAT16:
-        return tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16))
-    return tl.dot(a, b, input_precision="tf32")
-
-
-@triton.jit
-def _matrix(parameters, offset, rows: tl.constexpr, columns: tl.constexpr, stride: tl.constexpr):
-    at = tl.arange(0, rows)[:, None] * stride + tl.arange(0, columns)[None, :]
-    return tl.load(parameters + offset + at)
-
-
-@triton.jit
-def _vector(parameters, offset, columns: tl.constexpr):
-    return tl.load(parameters + offset + tl.arange(0, columns))
-
-
-@triton.jit
-def _logits(
-    parameters, h, a, H_PAD: tl.constexpr, LEVELS_PAD: tl.constexpr, LEVEL_WEIGHT: tl.constexpr,
-    LEVEL_BIAS: tl.constexpr, BFLOAT16: tl.constexpr,
-):  # fmt: skip
-    weight = _matrix(parameters, LEVEL_WEIGHT + a * H_PAD * LEVELS_PAD, H_PAD, LEVELS_PAD, LEVELS_PAD)
-    return _product(h, weight, BFLOAT16) + _vector(parameters, LEVEL_BIAS + a * LEVELS_PAD, LEVELS_PAD)[None, :]
-
-
-@triton.jit
-def _leaky(h, SLOPE: tl.constexpr):
-    return tl.where(h > 0, h, SLOPE * h)
-
-
-@triton.jit
-def _dense(parameters, h, LAYER: tl.constexpr, SLOPE: tl.constexpr, BFLOAT16: tl.constexpr):
-    weight = _matrix(parameters, LAYER[2], LAYER[0], LAYER[1], LAYER[1])
-    h = _product(h, weight, BFLOAT16) + _vector(parameters, LAYER[3], LAYER[1])[None, :]
-    return _leaky(h, SLOPE) if LAYER[4] else h
-
-
-@triton.jit
-def _first_layer(
-    parameters, z, pi, first, FIRST: tl.constexpr, OUT: tl.constexpr, L_PAD: tl.constexpr, M_PAD: tl.constexpr,
-    SLOPE: tl.constexpr, BFLOAT16: tl.constexpr, bias_of_row,
-):  # fmt: skip
-    """Outputs first..first+OUT-1 of the first data layer."""
-    h = _product(z, _matrix(parameters, FIRST[1] + first, L_PAD, OUT, FIRST[0]), BFLOAT16)
-    h += _product(pi, _matrix(parameters, FIRST[2] + first, M_PAD, OUT, FIRST[0]), BFLOAT16)
-    h += tl.load(bias_of_row + first + tl.arange(0, OUT))[None, :]
-    return _leaky(h, SLOPE) if FIRST[3] else h
+from vsae_fast.kernels.decoders import last_hidden, level_logits, mask_logits, mask_probabilities, product
 
 
 @triton.jit
@@ -142,38 +92,18 @@ def importance_impute(
             square, linear = 0.5 - 0.5 * own_scale * own_scale, own_mean * own_scale
             log_weight = constant + tl.sum(e * (square[None, :] * e - linear[None, :]), 1)
 
-            h = z
-            for i in tl.static_range(len(MASK_LAYERS)):
-                h = _dense(parameters, h, MASK_LAYERS[i], SLOPE, BFLOAT16)
-            surprise = _softplus(tl.where(observed[None, :], -h, h))
+            logits_of_mask = mask_logits(parameters, z, MASK_LAYERS, SLOPE, BFLOAT16)
+            surprise = _softplus(tl.where(observed[None, :], -logits_of_mask, logits_of_mask))
             log_weight -= tl.sum(tl.where((attribute < M)[None, :], surprise, 0.0), 1)
-            pi = tl.where((attribute < M)[None, :], 1.0 / (1.0 + tl.exp(-h)), 0.0)
-
-            if len(DATA_LAYERS) == 0:
-                h = _first_layer(parameters, z, pi, 0, FIRST, FIRST[0], L_PAD, M_PAD, SLOPE, BFLOAT16, bias_of_row)
-            else:
-                # Parts of the first layer are used up as they come: no product has two wide sides in shared memory.
-                h = tl.zeros([BLOCK, DATA_LAYERS[0][1]], tl.float32)
-                for c in range(0, FIRST[0], PART):
-                    part = _first_layer(parameters, z, pi, c, FIRST, PART, L_PAD, M_PAD, SLOPE, BFLOAT16, bias_of_row)
-                    h += _product(
-                        part,
-                        _matrix(
-                            parameters, DATA_LAYERS[0][2] + c * DATA_LAYERS[0][1], PART, DATA_LAYERS[0][1],
-                            DATA_LAYERS[0][1],
-                        ),
-                        BFLOAT16,
-                    )  # fmt: skip
-                h += _vector(parameters, DATA_LAYERS[0][3], DATA_LAYERS[0][1])[None, :]
-                if DATA_LAYERS[0][4]:
-                    h = _leaky(h, SLOPE)
-                for i in tl.static_range(1, len(DATA_LAYERS)):
-                    h = _dense(parameters, h, DATA_LAYERS[i], SLOPE, BFLOAT16)
+            pi = mask_probabilities(logits_of_mask, M, M_PAD)
+            h = last_hidden(
+                parameters, z, pi, bias_of_row, FIRST, DATA_LAYERS, L_PAD, M_PAD, SLOPE, BLOCK, PART, BFLOAT16
+            )
 
             for first in range(0, NUMBERS, NUMBERS_BLOCK):
                 number = first + tl.arange(0, NUMBERS_BLOCK)
                 at_weight = tl.arange(0, H_PAD)[:, None] * NUMBERS_PAD + number[None, :]
-                output = _product(h, tl.load(parameters + NUMBER_WEIGHT + at_weight), BFLOAT16)
+                output = product(h, tl.load(parameters + NUMBER_WEIGHT + at_weight), BFLOAT16)
                 seen = (
                     tl.load(mask + row * M + tl.load(number_attribute + number), mask=number < NUMBERS, other=0.0) > 0
                 )
@@ -185,7 +115,7 @@ def importance_impute(
 
             for a in range(CATEGORIES):
                 if tl.load(mask + row * M + tl.load(level_attribute + a)) > 0:
-                    logits = _logits(parameters, h, a, H_PAD, LEVELS_PAD, LEVEL_WEIGHT, LEVEL_BIAS, BFLOAT16)
+                    logits = level_logits(parameters, h, a, H_PAD, LEVELS_PAD, LEVEL_WEIGHT, LEVEL_BIAS, BFLOAT16)
                     top_logit = tl.max(logits, 1)
                     total = tl.log(tl.sum(tl.exp(logits - top_logit[:, None]), 1)) + top_logit
                     column = row * D + tl.load(level_start + a) + level
@@ -205,7 +135,7 @@ def importance_impute(
             class_sum *= factor
             for a in range(CATEGORIES):
                 if tl.load(mask + row * M + tl.load(level_attribute + a)) <= 0:
-                    logits = _logits(parameters, h, a, H_PAD, LEVELS_PAD, LEVEL_WEIGHT, LEVEL_BIAS, BFLOAT16)
+                    logits = level_logits(parameters, h, a, H_PAD, LEVELS_PAD, LEVEL_WEIGHT, LEVEL_BIAS, BFLOAT16)
                     p = tl.exp(logits - tl.max(logits, 1)[:, None])
                     share = weights / tl.sum(p, 1)
                     own = tl.sum(share[:, None] * p, 0)

@@ -88,7 +88,7 @@ def run(networks, backend, dtype, training, n_rows=30):
     mask = mask[:n_rows].to(dtype)
     out = grouped_mlp(leaves[0], mask, leaves[1:k], leaves[k:], states, training, backend=backend)
     observed = out * mask.unsqueeze(-1)
-    (observed.square() + observed * torch.arange(out.shape[-1])).sum().backward()
+    (observed.square() + observed * torch.arange(out.shape[-1], device=out.device)).sum().backward()
     statistics = [t for state in states for t in (state.running_mean, state.running_var)]
     gradients = [t.grad for t in (*leaves, *norm_leaves)]
     return [observed.detach(), *statistics, *gradients]

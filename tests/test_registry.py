@@ -1,4 +1,6 @@
 import threading
+from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -6,7 +8,7 @@ import torch
 from tests.random_models import MIXED, random_rows
 from vsae_fast import _native
 from vsae_fast.ops.fill_unobserved import fill_unobserved
-from vsae_fast.ops.registry import Addresses, prefer, resolve
+from vsae_fast.ops.registry import GPU_BACKENDS, Addresses, gpu_kernel, prefer, remembering_backend, resolve
 
 
 @pytest.fixture
@@ -77,3 +79,31 @@ def test_what_auto_means_where_a_backend_is_preferred(preferred, on_cpu, on_gpu,
         assert resolve("auto", torch.float32, torch.device("cuda")) == on_gpu
         assert resolve("auto", torch.float64, torch.device("cuda")) == double
         assert resolve("cpu", torch.float64, torch.device("cuda")) == "cpu"  # which Op.select refuses
+
+
+@pytest.mark.parametrize(("preferred", "expected"), [("auto", "cuda"), ("cuda", "cuda"), ("triton", "triton")])
+def test_a_device_kernel_is_the_one_that_is_preferred(preferred, expected):
+    kernel = gpu_kernel(lambda: "cuda", lambda: "triton")
+    with prefer(preferred):
+        assert kernel() == expected
+
+
+def test_the_way_back_prefers_what_the_way_forward_preferred():
+    kernel = gpu_kernel(lambda: "cuda", lambda: "triton")
+    remember, backward = remembering_backend(lambda ctx, inputs, output: None, lambda ctx, gradient: kernel())
+    ctx = SimpleNamespace()
+    with prefer("triton"):
+        remember(ctx, (), None)
+    found = []
+    other = threading.Thread(target=lambda: found.append(backward(ctx, 1.0)))  # as autograd does
+    other.start()
+    other.join()
+    assert found == ["triton"]
+    assert kernel() == "cuda"
+
+
+def test_every_op_has_kernels_for_both_languages_of_a_gpu():
+    for name in ("elbo", "fill_unobserved", "grouped_mlp", "importance_impute", "propose", "sample_moments"):
+        op = import_module(f"vsae_fast.ops.{name}").OP
+        assert set(op.on_gpu) == set(GPU_BACKENDS)
+        assert all(op.on_gpu.values()), name

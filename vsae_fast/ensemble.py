@@ -44,7 +44,7 @@ class NetworkTraining:
     objective : Objective
     plan : TrainingPlan
     seed : int
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
     trained : bool
         Whether it has been trained before.
     """
@@ -100,7 +100,7 @@ def train_models(
         1 = observed.
     seed : int
         Member ``i`` is trained from ``seed + i``.
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
     n_threads : int
     verbose, callbacks, estimator, max_time : optional
         See :class:`~vsae_fast.monitor.Monitor`.

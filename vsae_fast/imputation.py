@@ -52,9 +52,9 @@ class RowImputer:
     tolerance : float
         Share of a value's predicted spread at which its standard error lets the row stop sampling; 0 never stops.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
-        Of the sampling; with ``"triton"`` the encoders are the reference's.
+        Of encoders and sampling.
     precision : {"tf32", "bfloat16"}
-        Of the products with ``"triton"``.
+        Of the sampling's products with ``"triton"``; the encoders' are in tf32.
     n_threads : int, optional
     """
 
@@ -76,7 +76,7 @@ class RowImputer:
         parameter = model.decoders.raw_scale
         self._device = parameter.device
         self.layout = model.layout
-        kernel = resolve(backend, torch.float32, self._device) in ("cpu", "cuda")
+        kernel = resolve(backend, torch.float32, self._device) != "reference"
         self._encoders = model.folded_encoders(torch.float32 if kernel else torch.float64)
         self._decoders = model.folded(torch.float32)
         n_samples = math.ceil(n_samples / n_fills) * n_fills

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import torch
 
-from vsae_fast import tensor_core
 from vsae_fast.cuda import compiler
 from vsae_fast.noise import check_sampler
 from vsae_fast.ops.importance_impute import PRECISIONS
-from vsae_fast.ops.registry import check_backend
+from vsae_fast.ops.registry import GPU_BACKENDS, check_backend
 from vsae_fast.presets import PRESETS
 from vsae_fast.table.column import BoolArray
 from vsae_fast.table.encode import HandleUnknown
 from vsae_fast.table.schema import Schema, column_position
+from vsae_fast.tensor_core import device as tensor_core
 
 if TYPE_CHECKING:
     from vsae_fast.estimator import VSAEImputer
@@ -38,7 +38,7 @@ def check_parameters(imputer: VSAEImputer) -> torch.device:
         raise ValueError(f"unknown handle_unknown {imputer.handle_unknown!r}; use {known}")
     check_backend(imputer.backend)
     device = resolve_device(imputer.device)
-    if imputer.backend in ("cuda", "triton"):
+    if imputer.backend in GPU_BACKENDS:
         if device.type != "cuda":
             raise ValueError(f"backend={imputer.backend!r} needs device='cuda', got device={imputer.device!r}")
         (compiler if imputer.backend == "cuda" else tensor_core).check_device(device)

@@ -20,7 +20,7 @@ from vsae_fast.models.vsae import VSAE
 from vsae_fast.native_training import NativeTrainer, supports
 from vsae_fast.objective import HideAndScore, Objective, TwoPhase, evaluation_mode
 from vsae_fast.ops.draws import Draws, StreamDraws, TorchDraws
-from vsae_fast.ops.registry import prefer
+from vsae_fast.ops.registry import GPU_BACKENDS, prefer
 
 logger = logging.getLogger("vsae_fast")
 
@@ -177,7 +177,7 @@ class TorchTrainer:
     draws : Draws
     weight_decay : float
     clip_norm : float or None
-    backend : {"reference", "auto", "cuda"}
+    backend : {"reference", "auto", "cuda", "triton"}
         Of the ops.
     """
 
@@ -319,8 +319,8 @@ def make_trainer(
             n_threads=n_threads,
         )
     draws = StreamDraws(seed) if x.device.type == "cpu" else TorchDraws(generator)
-    # A VSAE that gets here is trained by the reference, or by CUDA kernels on request; other models have no trainer of
-    # their own in C++.
+    # A VSAE that gets here is trained by the reference, or by a GPU's kernels on request; other models have no trainer
+    # of their own in C++.
     return TorchTrainer(
         model,
         objective,
@@ -329,7 +329,7 @@ def make_trainer(
         draws=draws,
         weight_decay=plan.weight_decay,
         clip_norm=plan.clip_norm,
-        backend="reference" if isinstance(model, VSAE) and backend != "cuda" else backend,
+        backend="reference" if isinstance(model, VSAE) and backend not in GPU_BACKENDS else backend,
     )
 
 
@@ -364,7 +364,7 @@ def train(
         Decides the split, the batches and all noise; torch's global generator is not touched.
     progress : callable, optional
         Called with (epoch, loss, score) after each epoch; training ends where it returns True.
-    backend : {"auto", "cpu", "reference"}
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
         See :func:`make_trainer`.
     n_threads : int, optional
         Of the C++ trainer; torch's own setting where it is left out. They change no bit of the result.

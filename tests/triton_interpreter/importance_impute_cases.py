@@ -9,7 +9,7 @@ import torch
 from tests.random_models import CATEGORICAL, MANY, MIXED, NUMERICAL_12, ONE_CATEGORY, ONE_NUMBER, random_case
 from tests.test_importance_impute import assert_as_good_as_eager, several_proposals
 from vsae_fast.ops.importance_impute import Imputation
-from vsae_fast.tensor_core import pack, run
+from vsae_fast.tensor_core.importance_impute import pack, run
 
 
 def emulate(case, *, visible_weight=1.0):

@@ -84,8 +84,8 @@ def _kernels(torch: Any, level: str) -> dict[str, str]:
             else "this torch has no CUDA; install a CUDA build of it"
         )
         return kernels | {"backend='cuda'": f"cannot run: {why}", "backend='triton'": f"cannot run: {why}"}
-    from vsae_fast import tensor_core
     from vsae_fast.cuda import compiler
+    from vsae_fast.tensor_core import device as tensor_core
 
     for name, module in (("cuda", compiler), ("triton", tensor_core)):
         try:

@@ -32,8 +32,6 @@ def _arguments(
     attribute_kind: list[int],
 ) -> list[Any]:
     n_samples, n_rows, n_columns = output.shape
-    if n_samples > MOST_SAMPLES:
-        raise ValueError(f"backend='cuda' of elbo takes at most {MOST_SAMPLES} samples, got {n_samples}; use fewer")
     widths = tuple(end - begin for begin, end in pairwise(attribute_start))
     tensors = (
         log_scale, output, mask_logits, target, target_variance, mask, attribute_weight, mean, log_variance, noise,
@@ -46,13 +44,7 @@ def _arguments(
 
 
 def run(launch: Launch, output: torch.Tensor, *rest: Any) -> torch.Tensor:
-    """Launch the kernel; the arguments are those of the op :func:`vsae_fast.ops.elbo.elbo`, but for its threads.
-
-    Raises
-    ------
-    ValueError
-        More samples than shared memory has room for.
-    """
+    """Launch the kernel; the arguments are those of the op :func:`vsae_fast.ops.elbo.elbo`, but for its threads."""
     bound = output.new_empty(output.shape[1])
     arguments = _arguments(output, *rest)
     if output.shape[1]:
@@ -77,7 +69,16 @@ def run_backward(
 
 
 def elbo(output: torch.Tensor, *rest: Any) -> torch.Tensor:
-    """:func:`run` on the device of ``output``; the last argument, of threads, is for other backends."""
+    """:func:`run` on the device of ``output``; the last argument, of threads, is for other backends.
+
+    Raises
+    ------
+    ValueError
+        More samples than shared memory has room for.
+    """
+    n_samples = output.shape[0]
+    if n_samples > MOST_SAMPLES:
+        raise ValueError(f"backend='cuda' of elbo takes at most {MOST_SAMPLES} samples, got {n_samples}; use fewer")
     return run(load("elbo", "", output.device, THREADS).launch, output, *rest[:-1])
 
 

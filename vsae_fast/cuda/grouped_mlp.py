@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,7 +17,6 @@ STATISTICS = 4  # numbers that a batch norm keeps for each column, and a tile fo
 ENOUGH_BLOCKS = 256  # rather have so many blocks than large tiles (not measured)
 
 Tensors = list[torch.Tensor]
-LaunchOf = Callable[["Layer | None"], Launch]  # kernels of a layer; None: of csrc/cuda/add_up.cu
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,36 @@ class Layer:
         return "\n".join([*lines, "}", ""])
 
 
+class Kernels(NamedTuple):
+    """Kernels of one language, and how rows are cut for them.
+
+    Attributes
+    ----------
+    layers_of : callable
+        Layers of networks of some widths (inputs, hidden, outputs), with so many rows and so many networks.
+    launch_of : callable
+        Launch function of a layer's kernels, as :func:`vsae_fast.cuda.importance_impute.run` takes one; of ``add_up``
+        for None.
+    """
+
+    layers_of: Callable[[list[int], int, int], list[Layer]]
+    launch_of: Callable[[Layer | None], Launch]
+
+
+def layers_with(sizes: list[int], tile: int) -> list[Layer]:
+    """Layers from the first to the head, all with one tile."""
+    last = len(sizes) - 2
+    return [Layer(a, b, i > 0, i == last, tile) for i, (a, b) in enumerate(pairwise(sizes))]
+
+
+def few_enough_blocks(tiles: Sequence[int], n_rows: int, n_groups: int) -> int:
+    """The first of ascending tiles that makes few enough blocks, the last where none does."""
+    enough = (tile for tile in tiles if -(-n_rows // tile) * n_groups <= ENOUGH_BLOCKS)
+    return next(enough, tiles[-1])
+
+
 def layers_of(sizes: list[int], n_rows: int, n_groups: int) -> list[Layer]:
-    """Layers from the first to the head, all with one tile: the smallest that makes few enough blocks, if it fits.
+    """Layers whose tile is the smallest that makes few enough blocks, if it fits.
 
     Raises
     ------
@@ -69,19 +96,16 @@ def layers_of(sizes: list[int], n_rows: int, n_groups: int) -> list[Layer]:
         The activations of the smallest tile do not fit the shared memory that every device has.
     """
 
-    def with_tile(tile: int) -> list[Layer]:
-        last = len(sizes) - 2
-        return [Layer(a, b, i > 0, i == last, tile) for i, (a, b) in enumerate(pairwise(sizes))]
+    def taken(tile: int) -> int:
+        return max(layer.shared_bytes() for layer in layers_with(sizes, tile))
 
-    fitting = [tile for tile in sorted(TILES) if max(layer.shared_bytes() for layer in with_tile(tile)) <= SHARED_BYTES]
+    fitting = [tile for tile in sorted(TILES) if taken(tile) <= SHARED_BYTES]
     if not fitting:
-        taken = max(layer.shared_bytes() for layer in with_tile(min(TILES))) // 1024
         raise ValueError(
             f"backend='cuda' keeps {min(TILES)} rows in {SHARED_BYTES // 1024} KiB of shared memory, and networks of "
-            f"widths {sizes} take {taken} KiB; use backend='reference'"
+            f"widths {sizes} take {taken(min(TILES)) // 1024} KiB; use backend='reference'"
         )
-    enough = (tile for tile in fitting if -(-n_rows // tile) * n_groups <= ENOUGH_BLOCKS)
-    return with_tile(next(enough, fitting[-1]))
+    return layers_with(sizes, few_enough_blocks(fitting, n_rows, n_groups))
 
 
 def saved_floats(n_rows: int, n_groups: int, sizes: list[int]) -> int:
@@ -112,7 +136,7 @@ def _below(
 
 
 def run(
-    launch_of: LaunchOf,
+    kernels: Kernels,
     x: torch.Tensor,
     mask: torch.Tensor,
     weight: Tensors,
@@ -128,8 +152,7 @@ def run(
 
     Parameters
     ----------
-    launch_of : callable
-        Launch functions of a layer's kernels; see :func:`vsae_fast.cuda.importance_impute.run`.
+    kernels : Kernels
     """
     n_rows, n_groups = mask.shape
     sizes = [x.shape[2], *(w.shape[2] for w in weight)]
@@ -142,8 +165,8 @@ def run(
     weight, bias, gamma, beta = map(_contiguous, (weight, bias, gamma, beta))
     if n_rows == 0:
         return out, saved, means, variances
-    for i, layer in enumerate(layers_of(sizes, n_rows, n_groups)):
-        launch = launch_of(layer)
+    for i, layer in enumerate(kernels.layers_of(sizes, n_rows, n_groups)):
+        launch = kernels.launch_of(layer)
         n_tiles = -(-n_rows // layer.tile)
         to, statistics = (out, None) if layer.head else hidden[i]
         partial = None if layer.head or not training else x.new_empty(n_tiles, n_groups, STATISTICS, layer.n_out)
@@ -160,7 +183,7 @@ def run(
 
 
 def run_backward(
-    launch_of: LaunchOf,
+    kernels: Kernels,
     gradient: torch.Tensor,
     saved: torch.Tensor,
     x: torch.Tensor,
@@ -182,13 +205,13 @@ def run_backward(
     x, mask = x.contiguous(), mask.contiguous()
     gamma, beta = _contiguous(gamma), _contiguous(beta)
     counts = mask.sum(0)
-    total = launch_of(None)
+    total = kernels.launch_of(None)
     of_weight: Tensors = []
     of_bias: Tensors = []
     of_gamma: Tensors = []
     of_beta: Tensors = []
     upstream, sums = gradient.contiguous(), None
-    layers = layers_of(sizes, n_rows, n_groups)
+    layers = kernels.layers_of(sizes, n_rows, n_groups)
     for i in range(len(layers) - 1, -1, -1):
         layer = layers[i]
         n_tiles = -(-n_rows // layer.tile)
@@ -198,7 +221,7 @@ def run_backward(
         below_sums = x.new_empty(n_tiles, n_groups, 2, layer.n_in) if i else None
         own = [None] * 3 if layer.head else [*hidden[i], gamma[i]]
         transposed = weight[i].transpose(1, 2).contiguous()
-        launch_of(layer)(
+        kernels.launch_of(layer)(
             "grouped_layer_backward",
             (n_tiles, n_groups),
             [n_rows, n_groups, float(negative_slope), x, mask, counts, *_below(i, hidden, gamma, beta), transposed,
@@ -214,17 +237,17 @@ def run_backward(
     return upstream, of_weight, of_bias, of_gamma, of_beta
 
 
-def _launch_of(device: torch.device) -> LaunchOf:
+def _kernels(device: torch.device) -> Kernels:
     def launch_of(layer: Layer | None) -> Launch:
         name, prelude = ("add_up", "") if layer is None else ("grouped_mlp", layer.prelude())
         return load(name, prelude, device, THREADS).launch
 
-    return launch_of
+    return Kernels(layers_of, launch_of)
 
 
 def grouped_mlp(x: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor, Tensors, Tensors]:
     """:func:`run` on the device of ``x``, compiled for it and the layers if need be; threads are for other backends."""
-    return run(_launch_of(x.device), x, *rest[:-1])
+    return run(_kernels(x.device), x, *rest[:-1])
 
 
 def grouped_mlp_backward(
@@ -232,4 +255,4 @@ def grouped_mlp_backward(
 ) -> tuple[torch.Tensor, Tensors, Tensors, Tensors, Tensors]:
     """:func:`run_backward` on the device of ``x``; whether statistics were the batch's own is in ``saved``."""
     *given, _training, negative_slope, _n_threads = rest
-    return run_backward(_launch_of(x.device), gradient, saved, x, *(*given, negative_slope))
+    return run_backward(_kernels(x.device), gradient, saved, x, *(*given, negative_slope))

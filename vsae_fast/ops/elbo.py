@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from vsae_fast import _native
 from vsae_fast.ops.layout import KIND_NAMES, AttributeLayout, gather_group
-from vsae_fast.ops.registry import LIBRARY, Addresses, Op, check_like
+from vsae_fast.ops.registry import LIBRARY, Addresses, Op, check_like, gpu_kernel
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -200,6 +200,18 @@ def _backward_cuda(*arguments: Any) -> Gradients:
     return elbo_backward(*arguments)
 
 
+def _triton(*arguments: Any) -> torch.Tensor:
+    from vsae_fast.tensor_core.elbo import elbo
+
+    return elbo(*arguments)
+
+
+def _backward_triton(*arguments: Any) -> Gradients:
+    from vsae_fast.tensor_core.elbo import elbo_backward
+
+    return elbo_backward(*arguments)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     *tensors, ctx.attribute_start, ctx.attribute_kind, ctx.n_threads = inputs
     ctx.present = [tensor is not None for tensor in tensors]
@@ -220,10 +232,10 @@ _ARGUMENTS = (
     "Tensor attribute_weight, Tensor mean, Tensor log_variance, Tensor? noise, int[] attribute_start, "
     "int[] attribute_kind, int n_threads"
 )
-OP = Op(f"elbo({_ARGUMENTS}) -> Tensor", _reference, _fake, _cpu, cuda_kernel=_cuda)
+OP = Op(f"elbo({_ARGUMENTS}) -> Tensor", _reference, _fake, _cpu, cuda_kernel=_cuda, triton_kernel=_triton)
 LIBRARY.define(f"elbo_backward(Tensor gradient, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)")
 LIBRARY.impl("elbo_backward", _backward_cpu, "CPU")
-LIBRARY.impl("elbo_backward", _backward_cuda, "CUDA")
+LIBRARY.impl("elbo_backward", gpu_kernel(_backward_cuda, _backward_triton), "CUDA")
 torch.library.register_fake("vsae_fast::elbo_backward", _backward_fake, lib=LIBRARY)
 OP.register_autograd(_setup_context, _backward)
 
@@ -272,7 +284,7 @@ def elbo(
         Of sampled numerical targets.
     noise : torch.Tensor, shape (K, N, L), optional
         Standard normal, ``z = mean + exp(log_variance / 2) * noise``.
-    backend : {"auto", "cpu", "cuda", "reference"}
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
 
     Returns
     -------

@@ -9,7 +9,7 @@ import torch
 
 from vsae_fast import _native
 from vsae_fast.ops.layout import AttributeLayout
-from vsae_fast.ops.registry import LIBRARY, Addresses, Op, check_like
+from vsae_fast.ops.registry import LIBRARY, Addresses, Op, check_like, gpu_kernel
 
 
 def _reference(
@@ -54,6 +54,18 @@ def _backward_cuda(*arguments: Any) -> torch.Tensor:
     return fill_unobserved_backward(*arguments)
 
 
+def _triton(*arguments: Any) -> torch.Tensor:
+    from vsae_fast.tensor_core.fill_unobserved import fill_unobserved
+
+    return fill_unobserved(*arguments)
+
+
+def _backward_triton(*arguments: Any) -> torch.Tensor:
+    from vsae_fast.tensor_core.fill_unobserved import fill_unobserved_backward
+
+    return fill_unobserved_backward(*arguments)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     _, mask, _, ctx.attribute_width = inputs
     ctx.save_for_backward(mask)
@@ -70,10 +82,11 @@ OP = Op(
     _fake,
     _cpu,
     cuda_kernel=_cuda,
+    triton_kernel=_triton,
 )
 LIBRARY.define("fill_unobserved_backward(Tensor gradient, Tensor mask, int[] attribute_width) -> Tensor")
 LIBRARY.impl("fill_unobserved_backward", _backward_cpu, "CPU")
-LIBRARY.impl("fill_unobserved_backward", _backward_cuda, "CUDA")
+LIBRARY.impl("fill_unobserved_backward", gpu_kernel(_backward_cuda, _backward_triton), "CUDA")
 torch.library.register_fake(
     "vsae_fast::fill_unobserved_backward",
     lambda gradient, mask, attribute_width: gradient.new_empty(gradient.shape[0], gradient.shape[1] - mask.shape[1]),
@@ -96,7 +109,7 @@ def fill_unobserved(
     noise : torch.Tensor of shape (N, D), (1, D) or (D,), or None
         Goes into the holes; None fills them with zeros, the mean of standardised columns.
     layout : AttributeLayout
-    backend : {"auto", "cpu", "cuda", "reference"}
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
 
     Returns
     -------

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 
 from vsae_fast import _native
-from vsae_fast.ops.registry import LIBRARY, Addresses, Op, check_like
+from vsae_fast.ops.registry import LIBRARY, Addresses, Op, check_like, gpu_kernel
 
 MIN_ROWS_FOR_STATISTICS = 2  # with one observed row the variance is 0 and the layer would forget its input
 
@@ -198,6 +198,18 @@ def _backward_cuda(*arguments: Any) -> tuple[torch.Tensor, Tensors, Tensors, Ten
     return grouped_mlp_backward(*arguments)
 
 
+def _triton(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, Tensors, Tensors]:
+    from vsae_fast.tensor_core.grouped_mlp import grouped_mlp
+
+    return grouped_mlp(*arguments)
+
+
+def _backward_triton(*arguments: Any) -> tuple[torch.Tensor, Tensors, Tensors, Tensors, Tensors]:
+    from vsae_fast.tensor_core.grouped_mlp import grouped_mlp_backward
+
+    return grouped_mlp_backward(*arguments)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     x, mask, weight, bias, gamma, beta, _, _, ctx.training, ctx.negative_slope, ctx.n_threads = inputs
     ctx.n_layers = len(weight)
@@ -224,13 +236,14 @@ OP = Op(
     _fake,
     _cpu,
     cuda_kernel=_cuda,
+    triton_kernel=_triton,
 )
 LIBRARY.define(
     f"grouped_mlp_backward(Tensor gradient, Tensor saved, Tensor x, Tensor mask, {_PARAMETERS}, "
     "bool training, float negative_slope, int n_threads) -> (Tensor, Tensor[], Tensor[], Tensor[], Tensor[])"
 )
 LIBRARY.impl("grouped_mlp_backward", _backward_cpu, "CPU")
-LIBRARY.impl("grouped_mlp_backward", _backward_cuda, "CUDA")
+LIBRARY.impl("grouped_mlp_backward", gpu_kernel(_backward_cuda, _backward_triton), "CUDA")
 torch.library.register_fake("vsae_fast::grouped_mlp_backward", _backward_fake, lib=LIBRARY)
 OP.register_autograd(_setup_context, _backward)
 
@@ -259,7 +272,7 @@ def grouped_mlp(
         One per layer but the last; their running statistics are updated in place in training.
     training : bool
     negative_slope : float
-    backend : {"auto", "cpu", "cuda", "reference"}
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
 
     Returns
     -------

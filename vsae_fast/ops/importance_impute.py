@@ -22,7 +22,7 @@ from vsae_fast.ops.elbo import data_log_likelihood, mask_log_likelihood
 from vsae_fast.ops.folded_decoders import FoldedDecoders, unflatten
 from vsae_fast.ops.layout import AttributeLayout, gather_group
 from vsae_fast.ops.philox import uniforms
-from vsae_fast.ops.registry import Addresses, Op, check_like
+from vsae_fast.ops.registry import Addresses, Op, check_like, resolve
 
 PRECISIONS = ("tf32", "bfloat16")
 SEGMENT = 48  # samples of a proposal between two looks at the standard error; kSegment in csrc/cpu/sampling_error.h
@@ -319,7 +319,7 @@ def _cuda(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor, 
 
 
 def _triton(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    from vsae_fast.tensor_core import importance_impute
+    from vsae_fast.tensor_core.importance_impute import importance_impute
 
     return importance_impute(*arguments, **options)
 
@@ -419,10 +419,11 @@ def importance_impute(
     if row_id is not None and (row_id.shape != x.shape[:1] or row_id.dtype != torch.int64):
         raise ValueError(f"row_id must be int64 of shape ({x.shape[0]},), got {row_id.dtype} {tuple(row_id.shape)}")
     run = OP.select(backend, mean)
-    if backend in OP.on_gpu:
+    chosen = resolve(backend, x.dtype, x.device)
+    if chosen in OP.on_gpu:
         if n_draws:
-            raise ValueError(f"backend={backend!r} of importance_impute does not draw x_u; use backend='reference'")
-        options = {"precision": precision} if backend == "triton" else {}
+            raise ValueError(f"backend={chosen!r} of importance_impute does not draw x_u; use backend='reference'")
+        options = {"precision": precision} if chosen == "triton" else {}
         imputed, evidence, size = run(
             mean, scale, x, mask, noise, decoders, context=context, visible_weight=visible_weight, **options
         )

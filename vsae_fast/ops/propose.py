@@ -15,7 +15,7 @@ from vsae_fast import _native
 from vsae_fast.ops.fill_unobserved import fill_unobserved
 from vsae_fast.ops.folded_encoders import FoldedEncoders
 from vsae_fast.ops.layout import KIND_NAMES, AttributeLayout, gather_group
-from vsae_fast.ops.registry import Addresses, Op, check_like
+from vsae_fast.ops.registry import Addresses, Op, check_like, resolve
 
 LOG_VARIANCE_LIMIT = 8.0  # kLogVarianceLimit in csrc/core/training_step.h
 
@@ -164,6 +164,12 @@ def _cuda(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return propose(*arguments)
 
 
+def _triton(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    from vsae_fast.tensor_core.propose import propose
+
+    return propose(*arguments)
+
+
 OP = Op(
     "propose(Tensor x, Tensor mask, Tensor? fill, Tensor[] own_weight, Tensor[] own_bias, int[] own_layers, "
     "Tensor[] body_weight, Tensor[] body_bias, Tensor head_weight, Tensor head_bias, Tensor? context_weight, "
@@ -172,6 +178,7 @@ OP = Op(
     _fake,
     _cpu,
     _cuda,
+    _triton,
 )
 
 
@@ -201,7 +208,7 @@ def propose(
         Noise for the holes, a proposal for each row of it; zeros and one proposal where it is left out.
     n_threads : int, optional
         Of the C++ kernel; torch's own setting where it is left out.
-    backend : {"auto", "cpu", "cuda", "reference"}
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
 
     Returns
     -------
@@ -226,7 +233,7 @@ def propose(
     }
     check_like(x, {**expected, "head": (encoders.head.weight, tuple(encoders.head.weight.shape))})
     run = OP.select(backend, x)
-    if backend in OP.on_gpu:
+    if resolve(backend, x.dtype, x.device) in OP.on_gpu:
         mean, scale, context = run(x, mask, encoders, fill)
         return Proposals(mean, scale, None if encoders.context is None else context)
     own = [layer for layers in encoders.own for layer in layers]

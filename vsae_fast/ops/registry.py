@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 LIBRARY = torch.library.Library("vsae_fast", "DEF")
-BACKENDS = ("auto", "cpu", "cuda", "triton", "reference")
+GPU_BACKENDS = ("cuda", "triton")
+BACKENDS = ("auto", "cpu", *GPU_BACKENDS, "reference")
 
 _preferred: ContextVar[str] = ContextVar("vsae_fast_backend", default="auto")
 
@@ -47,8 +48,8 @@ class Op:
     cuda, triton : callable, optional
         Take float32 tensors on a CUDA device, and what the public function of the op gives them: torch's schema does
         not know them. They run where they are asked for by name, or preferred: none has been measured yet.
-    cuda_kernel : callable, optional
-        Likewise, but with the arguments of ``kernel``: torch's schema knows it, and gradients flow through it.
+    cuda_kernel, triton_kernel : callable, optional
+        Likewise, but with the arguments of ``kernel``: torch's schema knows them, and gradients flow through them.
     """
 
     def __init__(
@@ -60,23 +61,25 @@ class Op:
         cuda: Callable[..., Any] | None = None,
         triton: Callable[..., Any] | None = None,
         cuda_kernel: Callable[..., Any] | None = None,
+        triton_kernel: Callable[..., Any] | None = None,
     ) -> None:
         self.name = schema[: schema.index("(")]
         self.reference = reference
         self.kernel = kernel
-        self.on_gpu = {"cuda": cuda, "triton": triton}
+        self.on_gpu = dict(zip(GPU_BACKENDS, (cuda, triton), strict=True))
         LIBRARY.define(schema)
         LIBRARY.impl(self.name, reference, "CompositeExplicitAutograd")
         LIBRARY.impl(self.name, self._or_reference(kernel), "CPU")
         torch.library.register_fake(f"vsae_fast::{self.name}", fake, lib=LIBRARY)
         self.dispatched: Callable[..., Any] = getattr(torch.ops.vsae_fast, self.name)
-        if cuda_kernel is not None:
-            LIBRARY.impl(self.name, self._or_reference(cuda_kernel), "CUDA")
-            self.on_gpu["cuda"] = self.dispatched
+        if cuda_kernel is not None and triton_kernel is not None:
+            LIBRARY.impl(self.name, self._or_reference(gpu_kernel(cuda_kernel, triton_kernel)), "CUDA")
+            self.on_gpu = {backend: self._dispatched_with(backend) for backend in self.on_gpu}
 
     def register_autograd(self, setup_context: Callable[..., None], backward: Callable[..., Any]) -> None:
-        """Give the op a backward formula, made of other ops."""
-        torch.library.register_autograd(f"vsae_fast::{self.name}", backward, setup_context=setup_context, lib=LIBRARY)
+        """Give the op a backward formula, made of other ops; these run on the backend of the way forward."""
+        remember, with_backend = remembering_backend(setup_context, backward)
+        torch.library.register_autograd(f"vsae_fast::{self.name}", with_backend, setup_context=remember, lib=LIBRARY)
 
     def _or_reference(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
         def run(first: torch.Tensor, *rest: Any) -> Any:
@@ -108,6 +111,13 @@ class Op:
             )
         return self.dispatched
 
+    def _dispatched_with(self, backend: str) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            with prefer(backend):
+                return self.dispatched(*arguments)
+
+        return run
+
     def _gpu_kernel(self, backend: str, tensor: torch.Tensor) -> Callable[..., Any]:
         kernel = self.on_gpu[backend]
         if kernel is None:
@@ -122,6 +132,31 @@ class Op:
         return kernel
 
 
+def gpu_kernel(cuda: Callable[..., Any], triton: Callable[..., Any]) -> Callable[..., Any]:
+    """Whichever of the two is preferred where it is called: torch's dispatcher knows one kernel for each device."""
+
+    def run(*arguments: Any) -> Any:
+        return (triton if _preferred.get() == "triton" else cuda)(*arguments)
+
+    return run
+
+
+def remembering_backend(
+    setup_context: Callable[..., None], backward: Callable[..., Any]
+) -> tuple[Callable[..., None], Callable[..., Any]]:
+    """A backward formula that prefers what its way forward preferred: autograd calls it from a thread of its own."""
+
+    def remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.backend = _preferred.get()
+        setup_context(ctx, inputs, output)
+
+    def with_backend(ctx: Any, *gradients: Any) -> Any:
+        with prefer(ctx.backend):
+            return backward(ctx, *gradients)
+
+    return remember, with_backend
+
+
 def resolve(backend: str, dtype: torch.dtype, device: torch.device) -> str:
     """The backend that ``backend`` means for such tensors, never ``"auto"``; see :meth:`Op.select`."""
     check_backend(backend)
@@ -131,7 +166,7 @@ def resolve(backend: str, dtype: torch.dtype, device: torch.device) -> str:
     if preferred in ("auto", "cpu") and _fits(dtype, device):
         return "cpu"
     on_gpu = device.type == "cuda" and dtype == torch.float32
-    return preferred if preferred in ("cuda", "triton") and on_gpu else "reference"
+    return preferred if preferred in GPU_BACKENDS and on_gpu else "reference"
 
 
 def _fits(dtype: torch.dtype, device: torch.device) -> bool:

@@ -12,6 +12,7 @@ of size N x S x D is kept.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 
@@ -150,7 +151,8 @@ def _cpu(
     return moment, variance
 
 
-def _cuda(
+def _on_gpu(
+    backend: str,
     mean: torch.Tensor,
     scale: torch.Tensor,
     decoders: FoldedDecoders,
@@ -159,7 +161,10 @@ def _cuda(
     draws: Draws,
     context: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    from vsae_fast.cuda.sample_moments import sample_moments
+    if backend == "cuda":
+        from vsae_fast.cuda.sample_moments import sample_moments
+    else:
+        from vsae_fast.tensor_core.sample_moments import sample_moments
 
     noise = torch.cat(list(_noise(mean, n_samples, draws)))
     moment, spread = sample_moments(mean, scale, noise, context, decoders)
@@ -174,7 +179,8 @@ OP = Op(
     _reference,
     _fake,
     _cpu,
-    cuda=_cuda,
+    cuda=partial(_on_gpu, "cuda"),
+    triton=partial(_on_gpu, "triton"),
 )
 
 
@@ -204,7 +210,7 @@ def sample_moments(
         generator are for the others.
     context : torch.Tensor, shape (N, C), optional
         Added to the data decoder's first layer.
-    backend : {"auto", "cpu", "cuda", "reference"}
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
 
     Returns
     -------
@@ -225,8 +231,9 @@ def sample_moments(
     if n_samples < 1:
         raise ValueError(f"n_samples must be at least 1, got {n_samples}")
     run = OP.select(backend, mean)
-    if run is _cuda:
-        return _cuda(mean, scale, decoders, n_samples=n_samples, draws=draws, context=context)
+    if run in OP.on_gpu.values():
+        moment, variance = run(mean, scale, decoders, n_samples=n_samples, draws=draws, context=context)
+        return moment, variance
     if not isinstance(draws, StreamDraws):
         if backend == "cpu":
             raise ValueError("backend='cpu' of sample_moments draws from StreamDraws; use backend='reference'")

@@ -1,16 +1,17 @@
-"""Packs a model for the Triton kernel of importance_impute and launches it."""
+"""Packs a model for kernels/importance_impute.py and launches it."""
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 
 from vsae_fast.ops.elbo import HALF_LOG_TWO_PI
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
+from vsae_fast.tensor_core.device import check_device, launcher
 
-OLDEST = (8, 0)  # Ampere, the first with tf32
 LEAST_WIDTH = 16  # of a tensor-core product's sides
 NUMBERS_BLOCK = 64
 PART = 64  # outputs of the first data layer at once
@@ -128,23 +129,11 @@ def pack(decoders: FoldedDecoders) -> PackedModel:
     return PackedModel(tensors, constants, decoders)
 
 
+_packed = lru_cache(maxsize=8)(pack)  # rows come in chunks, and packing takes many small copies
+
+
 def _table(values: list[int], length: int, device: torch.device) -> torch.Tensor:
     return torch.tensor([*values, *([0] * (length - len(values)))], dtype=torch.int32, device=device)
-
-
-def kernel() -> Any:
-    """The Triton kernel.
-
-    Raises
-    ------
-    ImportError
-        Triton is not installed.
-    """
-    try:
-        from vsae_fast.kernels.importance_impute import importance_impute
-    except ImportError as error:
-        raise ImportError("backend='triton' needs Triton; it comes with CUDA builds of torch on Linux") from error
-    return importance_impute
 
 
 def run(
@@ -175,23 +164,26 @@ def run(
     n_rows, n_proposals, _ = mean.shape
     imputed = x.new_empty(x.shape)
     evidence, size = (x.new_empty(n_rows) for _ in range(2))
-    # The first data layer's bias of each row, padded.
-    first = model.decoders.data_layers[0].bias
-    first = first if context is None else first + context
-    row_bias = x.new_zeros(n_rows, n_proposals, model.constants["C"])
-    row_bias[..., : first.shape[-1]] = first
+    row_bias = bias_of_rows(model, (n_rows, n_proposals), context)
     if n_rows:
-        kernel()[(n_rows,)](
-            *model.tensors, noise.contiguous(), mean.contiguous(), scale.contiguous(),
-            row_bias, x.contiguous(), mask.contiguous(), imputed, evidence,
-            size, noise.shape[0] // n_proposals, n_proposals, float(visible_weight), **model.constants,
-            **tile(model, precision),
-        )  # fmt: skip
+        launch = launcher("importance_impute", **model.constants, **tile(model, precision))
+        inputs = [tensor.contiguous() for tensor in (noise, mean, scale, row_bias, x, mask)]
+        sizes = [noise.shape[0] // n_proposals, n_proposals, float(visible_weight)]
+        launch("importance_impute", (n_rows, 1), [*model.tensors, *inputs, imputed, evidence, size, *sizes])
     # What does not change with the samples: normalising constants of the observed numbers.
     columns, attributes = (model.tensors[i][: model.constants["NUMBERS"]].long() for i in (2, 3))
     terms = torch.where(mask[:, attributes] > 0, -model.decoders.log_scale[columns] - HALF_LOG_TWO_PI, 0.0)
     constant = visible_weight * terms.double().sum(1) - math.log(noise.shape[0])
     return imputed, evidence.double() + constant, size.double()
+
+
+def bias_of_rows(model: PackedModel, shape: tuple[int, ...], context: torch.Tensor | None) -> torch.Tensor:
+    """The first data layer's bias of each row with its context in it, padded, ``(*shape, C)``."""
+    first = model.decoders.data_layers[0].bias
+    first = first if context is None else first + context
+    result = first.new_zeros(*shape, model.constants["C"])
+    result[..., : first.shape[-1]] = first
+    return result
 
 
 def tile(model: PackedModel, precision: str) -> dict[str, Any]:
@@ -205,17 +197,6 @@ def tile(model: PackedModel, precision: str) -> dict[str, Any]:
         "num_warps": 8,
         "num_stages": 3 if widest <= 128 else 1,
     }
-
-
-def check_device(device: torch.device) -> None:
-    """Raise where the kernel cannot run: ImportError, or ValueError for a GPU without tf32 tensor cores."""
-    kernel()
-    capability = torch.cuda.get_device_capability(device)
-    if capability < OLDEST:
-        raise ValueError(
-            f"backend='triton' needs a GPU of compute capability {OLDEST[0]}.{OLDEST[1]} (Ampere) or newer, this one "
-            f"has {capability[0]}.{capability[1]}; use backend='cuda'"
-        )
 
 
 def importance_impute(
@@ -232,5 +213,5 @@ def importance_impute(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """:func:`run` on the device of ``x``."""
     check_device(x.device)
-    model = pack(decoders)
+    model = _packed(decoders)
     return run(model, mean, scale, x, mask, noise, context=context, visible_weight=visible_weight, precision=precision)
