@@ -32,6 +32,7 @@ def importance_impute(
     imputed,  # [N, D]
     log_evidence,  # [N] without what does not change with the samples
     effective_size,
+    log_weights,  # [N, K] or None: every sample's, up to a constant of the row
     per_proposal,
     n_proposals,
     visible_weight,
@@ -123,6 +124,9 @@ def importance_impute(
                     log_weight += visible_weight * (tl.sum(tl.where(chosen[None, :], logits, 0.0), 1) - total)
 
             log_weight = tl.where(real, tl.maximum(log_weight, -3.0e38), -float("inf"))
+            if log_weights is not None:
+                at_sample = (row * n_proposals + proposal) * per_proposal + sample
+                tl.store(log_weights + at_sample, log_weight, mask=real)
             top = tl.maximum(reference, tl.max(log_weight, 0))
             factor = tl.exp(reference - top)
             reference = top

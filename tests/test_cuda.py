@@ -23,7 +23,7 @@ from tests.random_models import (
     random_rows,
 )  # fmt: skip
 from tests.test_importance_impute import assert_as_good_as_eager as compare_with_float64
-from tests.test_importance_impute import errors, several_proposals
+from tests.test_importance_impute import assert_draws_of_the_reference, errors, several_proposals
 from tests.test_importance_impute import run as run_op
 from tests.test_propose import AUTO, LAYOUTS, trained_like
 from tests.test_propose import both as both_proposals
@@ -134,8 +134,8 @@ def test_the_op_hands_everything_to_the_kernel(folder, monkeypatch):
     result = compare_with_float64(several_proposals(MIXED, 2, 200), kernel, visible_weight=0.3)
     assert (result.n_spent == 200).all()
     assert result.draws.shape == (9, 0, MIXED.n_columns)
-    with pytest.raises(ValueError, match="backend='cuda' of importance_impute does not draw x_u"):
-        kernel(random_case(MIXED, 1, 10), n_draws=1)
+    for case in (several_proposals(MIXED, 5, 300), random_case(WIDE, 1, 50, context=True)):
+        assert_draws_of_the_reference(case, kernel)
 
 
 def test_a_model_too_wide_for_shared_memory_is_named():

@@ -53,7 +53,8 @@ struct Call {
     float* imputed;        // [N, D]
     double* log_evidence;
     double* effective_size;
-    float* partial;  // [N, splits, kPartial]; not touched where there is one split
+    float* partial;     // [N, splits, kPartial]; not touched where there is one split
+    float* log_weight;  // [N, K] or null: every sample's, up to a constant of the row
 };
 
 // ---- what a block does ----------------------------------------------------------------------------------------------
@@ -209,6 +210,8 @@ __device__ void run_tile(const Call& call, long long row, int first, int count, 
         own = all;
         // Finite however small, so that a row whose samples all underflow has weights, too.
         shared[Place::kWeight + sample] = real ? fmaxf(all.total, -3e38f) : -3.4e38f;
+        if (call.log_weight && real)
+            call.log_weight[row * call.n_samples + first + sample] = fmaxf(all.total + all.lost, -3e38f);
     }
     __syncthreads();
     float top = sums.reference;
@@ -282,12 +285,12 @@ extern "C" __global__ void __launch_bounds__(vsae::kThreads, vsae::kBlocksPerPro
                       const float* parameters, const float* log_scale, const int* column, const int* start,
                       const int* kind, const int* first, const float* noise, const float* mean, const float* scale,
                       const float* context, const float* x, const float* mask, float* imputed, double* log_evidence,
-                      double* effective_size, float* partial) {
+                      double* effective_size, float* partial, float* log_weight) {
     using namespace vsae;
     __shared__ __align__(16) float shared[Place::kFloats];
-    const Call call{n_rows,  n_samples, n_proposals, n_splits, visible_weight, parameters,     log_scale,
-                    column,  start,     kind,        first,    noise,          mean,           scale,
-                    context, x,         mask,        imputed,  log_evidence,   effective_size, partial};
+    const Call call{n_rows, n_samples, n_proposals,  n_splits,       visible_weight, parameters, log_scale, column,
+                    start,  kind,      first,        noise,          mean,           scale,      context,   x,
+                    mask,   imputed,   log_evidence, effective_size, partial,        log_weight};
     const long long row = blockIdx.x;
     const int split = blockIdx.y;
     const int per_proposal = n_samples / n_proposals;
@@ -328,7 +331,8 @@ extern "C" __global__ void __launch_bounds__(vsae::kThreads)
     __shared__ float sums[kHidden + kLogits];
     const Call call{0,       n_samples, 0,    n_splits, visible_weight, parameters,     log_scale,
                     column,  start,     kind, first,    nullptr,        nullptr,        nullptr,
-                    nullptr, x,         mask, imputed,  log_evidence,   effective_size, nullptr};
+                    nullptr, x,         mask, imputed,  log_evidence,   effective_size, nullptr,
+                    nullptr};
     const long long row = blockIdx.x;
     const float* of_row = partial + row * n_splits * kPartial;
     float reference = of_row[0];

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tests.random_models import CATEGORICAL, MANY, MIXED, NUMERICAL_12, ONE_CATEGORY, ONE_NUMBER, random_case
-from tests.test_importance_impute import assert_as_good_as_eager, several_proposals
-from vsae_fast.ops.importance_impute import Imputation
+from tests.test_importance_impute import assert_as_good_as_eager, assert_draws_of_the_reference, several_proposals
+from tests.test_importance_impute import run as run_op
+from vsae_fast.ops.importance_impute import OP, Imputation
 from vsae_fast.tensor_core.importance_impute import pack, run
 
 
@@ -49,6 +50,16 @@ def test_rows_all_observed_or_all_missing(observed):
 
 def test_more_numbers_than_a_block():
     assert_as_good_as_eager(random_case(MANY, 2, 70, data_widths=(128, 128)), emulate)
+
+
+@pytest.mark.parametrize(
+    "case", [several_proposals(MIXED, 5, 300), random_case(CATEGORICAL, 2, 50, context=True)], ids=["mixed", "levels"]
+)
+def test_draws_are_those_of_the_reference(case, monkeypatch):
+    monkeypatch.setattr("vsae_fast.tensor_core.importance_impute.check_device", lambda device: None)
+    chosen = OP.select
+    monkeypatch.setattr(OP, "select", lambda backend, tensor: OP.on_gpu.get(backend) or chosen(backend, tensor))
+    assert_draws_of_the_reference(case, lambda case, **options: run_op(case, torch.float32, "triton", **options))
 
 
 def test_no_rows():

@@ -118,6 +118,7 @@ class CudaModel:
             lines.append(f"constexpr int {name} = {offsets.pop(0)};")
         return "\n".join([*lines, "}", ""])
 
+    @cached_property
     def parameters(self) -> torch.Tensor:
         """All weights (in, out) and biases in one run, in the order of :meth:`prelude`."""
         return torch.cat([part.reshape(-1) for part in self._parts()])
@@ -174,6 +175,7 @@ def run(
     *,
     context: torch.Tensor | None,
     visible_weight: float,
+    log_weight: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Launch the kernel, and the merging one where rows are split; returns imputed, log-evidence, effective size.
 
@@ -190,6 +192,8 @@ def run(
     noise : torch.Tensor, shape (K, L)
     context : torch.Tensor, shape (N, P, C), optional
     visible_weight : float
+    log_weight : torch.Tensor, contiguous, shape (N, K), optional
+        Takes every sample's, up to a constant of the row.
     """
     n_rows, n_proposals, _ = mean.shape
     n_samples = noise.shape[0]
@@ -200,7 +204,7 @@ def run(
     n_splits = max(1, min(n_splits, n_proposals * -(-(n_samples // n_proposals) // model.tile)))
     partial = x.new_empty(n_rows, n_splits, model.n_partial) if n_splits > 1 else None
     numbers, *attributes = model.tables()
-    constants = [model.parameters(), model.decoders.log_scale[numbers.long()], numbers, *attributes]
+    constants = [model.parameters, model.decoders.log_scale[numbers.long()], numbers, *attributes]
     rows = [x.contiguous(), mask.contiguous()]
     results = [imputed, log_evidence, effective_size, partial]
     proposals = [mean.contiguous(), scale.contiguous(), None if context is None else context.contiguous()]
@@ -208,7 +212,7 @@ def run(
         "importance_impute",
         (n_rows, n_splits),
         [n_rows, n_samples, n_proposals, n_splits, float(visible_weight), *constants, noise.t().contiguous(),
-         *proposals, *rows, *results],
+         *proposals, *rows, *results, log_weight],
     )  # fmt: skip
     if partial is not None:
         launch(
@@ -217,6 +221,9 @@ def run(
             [n_samples, n_splits, float(visible_weight), *constants, *rows, *results],
         )
     return imputed, log_evidence, effective_size
+
+
+_model = lru_cache(maxsize=8)(CudaModel)  # rows come in chunks, and its parameters are many small copies
 
 
 def importance_impute(
@@ -229,12 +236,14 @@ def importance_impute(
     *,
     context: torch.Tensor | None,
     visible_weight: float,
+    log_weight: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """:func:`run` on the device of ``x``, compiled for it and the model if need be."""
-    model = CudaModel(decoders)
+    model = _model(decoders)
     module = load("importance_impute", model.prelude(), x.device, THREADS)
     n_processors = torch.cuda.get_device_properties(x.device).multi_processor_count
     n_splits = BLOCKS_PER_PROCESSOR * n_processors // max(x.shape[0], 1)
     return run(
-        module.launch, model, n_splits, mean, scale, x, mask, noise, context=context, visible_weight=visible_weight
-    )
+        module.launch, model, n_splits, mean, scale, x, mask, noise, context=context, visible_weight=visible_weight,
+        log_weight=log_weight,
+    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 
 import torch
@@ -24,6 +24,7 @@ class CudaEncoders:
         self.encoders = encoders
         self._groups = encoders.layout.groups(encoders.head.weight.device)
 
+    @cached_property
     def tables(self) -> list[torch.Tensor]:
         """First column of each attribute, and the attributes of the groups, one group after the other; int32."""
         members = [attribute for group in self._groups for attribute in group.attributes]
@@ -97,6 +98,7 @@ class CudaEncoders:
         lines += [f"constexpr int {name} = {next(offsets)};" for name in ("kHeadWeight", "kHeadBias", "kContextWeight")]
         return "\n".join([*lines, "}", ""])
 
+    @cached_property
     def parameters(self) -> torch.Tensor:
         """All weights (members, in, out) and biases in one run, in the order of :meth:`prelude`."""
         return torch.cat([part.reshape(-1) for part in self._parts()])
@@ -131,15 +133,18 @@ def run(
         launch(
             "propose",
             (-(-n_rows // model.tile), 1),
-            [n_rows, n_proposals, model.parameters(), *model.tables(), *inputs, mean, scale, context],
+            [n_rows, n_proposals, model.parameters, *model.tables, *inputs, mean, scale, context],
         )
     return mean, scale, context
+
+
+_model = lru_cache(maxsize=8)(CudaEncoders)  # as in vsae_fast.cuda.importance_impute
 
 
 def propose(
     x: torch.Tensor, mask: torch.Tensor, encoders: FoldedEncoders, fill: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """:func:`run` on the device of ``x``, compiled for it and the model if need be."""
-    model = CudaEncoders(encoders)
+    model = _model(encoders)
     module = load("propose", model.prelude(), x.device, THREADS)
     return run(module.launch, model, x, mask, fill)

@@ -46,7 +46,7 @@ def run(
         launch(
             "sample_moments",
             (n_rows, 1),
-            [n_rows, n_samples, model.parameters(), *model.tables(), *inputs, moment, spread],
+            [n_rows, n_samples, model.parameters, *model.tables(), *inputs, moment, spread],
         )
     return moment, spread
 

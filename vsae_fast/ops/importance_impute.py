@@ -23,6 +23,7 @@ from vsae_fast.ops.folded_decoders import FoldedDecoders, unflatten
 from vsae_fast.ops.layout import AttributeLayout, gather_group
 from vsae_fast.ops.philox import uniforms
 from vsae_fast.ops.registry import Addresses, Op, check_like, resolve
+from vsae_fast.ops.resampling import choose, draw_given, resample
 
 PRECISIONS = ("tf32", "bfloat16")
 SEGMENT = 48  # samples of a proposal between two looks at the standard error; kSegment in csrc/cpu/sampling_error.h
@@ -119,29 +120,6 @@ def _samples_spent(
     return spent
 
 
-def _draw(log_w: torch.Tensor, output: torch.Tensor, decoders: FoldedDecoders, uniform: torch.Tensor) -> torch.Tensor:
-    """Draws (N, J, D) from weights (K, N) and outputs (K, N, D); ``uniform`` (N, J, D + 2) as csrc/cpu numbers them."""
-    cumulative = torch.exp(log_w.double() - log_w.max(0).values).cumsum(0).t().contiguous()  # [N, K]
-    chosen = torch.searchsorted(cumulative, cumulative[:, -1:] * uniform[..., 0], right=True)
-    chosen = chosen.clamp(max=log_w.shape[0] - 1)  # [N, J]
-    output = output[chosen, torch.arange(output.shape[1], device=output.device).unsqueeze(-1)]  # [N, J, D]
-    draws = torch.empty_like(output)
-    for group in decoders.layout.groups(output.device):
-        first = uniform[..., 2 + group.columns[:, 0]]  # [N, J, G]
-        if group.kind == "numerical":
-            u = gather_group(uniform[..., 2:], group, 0.5)
-            scale = gather_group(decoders.log_scale, group, 0.0).exp()
-            values = gather_group(output, group, 0.0) + scale * torch.special.ndtri(u).to(output.dtype)
-        else:
-            p = torch.softmax(gather_group(output, group, -math.inf).double(), -1).cumsum(-1)
-            last = torch.tensor([decoders.layout.widths[a] - 1 for a in group.attributes], device=output.device)
-            level = torch.searchsorted(p, first.unsqueeze(-1) * p[..., -1:], right=True)[..., 0]
-            values = torch.nn.functional.one_hot(torch.minimum(level, last), group.width).to(output.dtype)
-        real = group.columns < decoders.layout.n_columns
-        draws[..., group.columns[real]] = values[..., real]
-    return draws
-
-
 def _reference(
     mean: torch.Tensor,
     scale: torch.Tensor,
@@ -208,7 +186,9 @@ def _reference(
         draws = x.new_empty(imputed.shape[0], 0, x.shape[1])
         if row_id is not None and n_draws:
             uniform = uniforms(seed, row_id[rows], n_draws, x.shape[1] + 2)
-            draws = _draw(log_w, output, decoders, uniform)
+            chosen = choose(log_w.t().contiguous(), uniform[..., 0])  # [N, J]
+            output = output[chosen, torch.arange(output.shape[1], device=output.device).unsqueeze(-1)]  # [N, J, D]
+            draws = draw_given(output, decoders, uniform[..., 2:])
             draws = torch.where(observed.unsqueeze(1), x[rows].unsqueeze(1), draws)
         total = torch.logsumexp(log_w, 0) - spent.to(log_w.dtype).log()
         parts.append((imputed, total.double(), 1 / (weight.double() ** 2).sum(0), spent, draws))
@@ -389,7 +369,7 @@ def importance_impute(
     n_threads : int, optional
         Of the C++ kernel; torch's own setting where it is left out.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
-        ``"cuda"`` and ``"triton"`` take all samples whatever the tolerance and do not draw.
+        ``"cuda"`` and ``"triton"`` take all samples whatever the tolerance.
     precision : {"tf32", "bfloat16"}
         Of the products of ``"triton"``.
 
@@ -421,14 +401,20 @@ def importance_impute(
     run = OP.select(backend, mean)
     chosen = resolve(backend, x.dtype, x.device)
     if chosen in OP.on_gpu:
-        if n_draws:
-            raise ValueError(f"backend={chosen!r} of importance_impute does not draw x_u; use backend='reference'")
         options = {"precision": precision} if chosen == "triton" else {}
+        log_weight = x.new_empty(x.shape[0], noise.shape[0]) if n_draws else None
         imputed, evidence, size = run(
-            mean, scale, x, mask, noise, decoders, context=context, visible_weight=visible_weight, **options
-        )
+            mean, scale, x, mask, noise, decoders, context=context, visible_weight=visible_weight,
+            log_weight=log_weight, **options,
+        )  # fmt: skip
         spent = torch.full(x.shape[:1], noise.shape[0], dtype=torch.int32, device=x.device)
-        return Imputation(imputed, evidence, size, spent, x.new_empty(x.shape[0], 0, x.shape[1]))
+        draws = x.new_empty(x.shape[0], 0, x.shape[1])
+        if log_weight is not None and row_id is not None:
+            draws = resample(
+                log_weight, mean, scale, x, mask, noise, decoders, context=context, n_draws=n_draws, row_id=row_id,
+                seed=seed,
+            )  # fmt: skip
+        return Imputation(imputed, evidence, size, spent, draws)
     layers = (*decoders.data_layers, decoders.output)
     wide = decoders.wide_likelihoods if backend != "reference" else ()
     result = run(

@@ -147,6 +147,7 @@ def run(
     context: torch.Tensor | None,
     visible_weight: float,
     precision: str = "tf32",
+    log_weight: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Launch the kernel; returns imputed, log-evidence, effective size.
 
@@ -160,6 +161,8 @@ def run(
     visible_weight : float
     precision : {"tf32", "bfloat16"}
         Of the products.
+    log_weight : torch.Tensor, contiguous, shape (N, K), optional
+        Takes every sample's, up to a constant of the row.
     """
     n_rows, n_proposals, _ = mean.shape
     imputed = x.new_empty(x.shape)
@@ -169,7 +172,7 @@ def run(
         launch = launcher("importance_impute", **model.constants, **tile(model, precision))
         inputs = [tensor.contiguous() for tensor in (noise, mean, scale, row_bias, x, mask)]
         sizes = [noise.shape[0] // n_proposals, n_proposals, float(visible_weight)]
-        launch("importance_impute", (n_rows, 1), [*model.tensors, *inputs, imputed, evidence, size, *sizes])
+        launch("importance_impute", (n_rows, 1), [*model.tensors, *inputs, imputed, evidence, size, log_weight, *sizes])
     # What does not change with the samples: normalising constants of the observed numbers.
     columns, attributes = (model.tensors[i][: model.constants["NUMBERS"]].long() for i in (2, 3))
     terms = torch.where(mask[:, attributes] > 0, -model.decoders.log_scale[columns] - HALF_LOG_TWO_PI, 0.0)
@@ -210,8 +213,12 @@ def importance_impute(
     context: torch.Tensor | None,
     visible_weight: float,
     precision: str,
+    log_weight: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """:func:`run` on the device of ``x``."""
     check_device(x.device)
     model = _packed(decoders)
-    return run(model, mean, scale, x, mask, noise, context=context, visible_weight=visible_weight, precision=precision)
+    return run(
+        model, mean, scale, x, mask, noise, context=context, visible_weight=visible_weight, precision=precision,
+        log_weight=log_weight,
+    )  # fmt: skip
