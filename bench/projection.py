@@ -106,7 +106,7 @@ def project(case: str, gpu: Gpu) -> dict[str, Any]:
     decoders = model.decoders
     shapes = [tuple(la.weight.shape) for la in (*decoders.mask_layers, *decoders.data_layers)]
     kinds = decoders.layout.kinds
-    n_numbers = round(OBSERVED * sum(w for w, k in zip(decoders.layout.widths, kinds, strict=True) if k == "numerical"))
+    n_numbers = round(OBSERVED * model.scoring.starts[-1])
     n_levels = sum(w for w, k in zip(decoders.layout.widths, kinds, strict=True) if k == "categorical")
     hidden = decoders.output.weight.shape[1]
     shapes += [(n, hidden) for n in (n_numbers, n_levels) if n]
@@ -135,8 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=RESULTS)
     output = parser.parse_args().output
-    names = ("paper network, 12 numbers", "22 categorical attributes", "decoder 256-256 with context")
-    cases = [project(name, gpu) for name in names for gpu in GPUS]
+    cases = [project(name, gpu) for name in CASES for gpu in GPUS]
     for case in cases:
         print(f"{case['case']:<36}{case['gpu']:<20}{case['rows_per_second']:>12,.0f} rows/s at most")
     output.parent.mkdir(parents=True, exist_ok=True)

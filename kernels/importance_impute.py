@@ -17,18 +17,19 @@ def _softplus(a):
 @triton.jit
 def importance_impute(
     parameters,  # padded weights (in, out) and biases
-    inverse_scale,  # [numbers, padded] 1 / scale
     number_column,  # [numbers, padded] column of x
     number_attribute,
     level_start,  # [categories, padded] first column
     level_width,
     level_attribute,
+    scored_attribute,  # [scored, padded]
     noise,  # [K, L]
     mean,  # [N, P, L]
     scale,
     context,  # [N, P, C], the bias of the first data layer in it
     x,  # [N, D]
     mask,  # [N, M]
+    target,  # [N, SCORED] of the scored numbers; see vsae_fast/cuda/scoring.py
     imputed,  # [N, D]
     log_evidence,  # [N] without what does not change with the samples
     effective_size,
@@ -54,6 +55,11 @@ def importance_impute(
     DATA_LAYERS: tl.constexpr,  # the others
     NUMBER_WEIGHT: tl.constexpr,
     NUMBER_BIAS: tl.constexpr,
+    SCORED: tl.constexpr,
+    SCORED_PAD: tl.constexpr,  # whole blocks
+    SCORED_BLOCK: tl.constexpr,
+    SCORED_WEIGHT: tl.constexpr,
+    SCORED_INVERSE: tl.constexpr,
     LEVEL_WEIGHT: tl.constexpr,  # [categories, H, levels]
     LEVEL_BIAS: tl.constexpr,  # [categories, levels], far below zero in the padding
     SLOPE: tl.constexpr,
@@ -101,16 +107,13 @@ def importance_impute(
                 parameters, z, pi, bias_of_row, FIRST, DATA_LAYERS, L_PAD, M_PAD, SLOPE, BLOCK, PART, BFLOAT16
             )
 
-            for first in range(0, NUMBERS, NUMBERS_BLOCK):
-                number = first + tl.arange(0, NUMBERS_BLOCK)
-                at_weight = tl.arange(0, H_PAD)[:, None] * NUMBERS_PAD + number[None, :]
-                output = product(h, tl.load(parameters + NUMBER_WEIGHT + at_weight), BFLOAT16)
-                seen = (
-                    tl.load(mask + row * M + tl.load(number_attribute + number), mask=number < NUMBERS, other=0.0) > 0
-                )
-                value = tl.load(x + row * D + tl.load(number_column + number), mask=seen, other=0.0)
-                rest = value - tl.load(parameters + NUMBER_BIAS + number)
-                distance = (rest[None, :] - output) * tl.load(inverse_scale + number)[None, :]
+            for first in range(0, SCORED, SCORED_BLOCK):
+                number = first + tl.arange(0, SCORED_BLOCK)
+                at_weight = tl.arange(0, H_PAD)[:, None] * SCORED_PAD + number[None, :]
+                output = product(h, tl.load(parameters + SCORED_WEIGHT + at_weight), BFLOAT16)
+                seen = tl.load(mask + row * M + tl.load(scored_attribute + number), mask=number < SCORED, other=0.0) > 0
+                goal = tl.load(target + row * SCORED + number, mask=seen, other=0.0)
+                distance = (goal[None, :] - output) * tl.load(parameters + SCORED_INVERSE + number)[None, :]
                 terms = tl.where(seen[None, :], distance * distance, 0.0)
                 log_weight -= 0.5 * visible_weight * tl.sum(terms, 1)
 

@@ -91,7 +91,8 @@ def test_importance_impute_with_every_tile(tile, folder):
     ("layout", "widths"), [(WIDE, (64,)), (MANY, (128, 128)), (NUMERICAL_12, (256, 256))], ids=["wide", "many", "256"]
 )
 def test_importance_impute_of_wide_models(layout, widths, folder):
-    assert_as_good_as_eager(random_case(layout, 2, 70, data_widths=widths, context=True), folder)
+    # Of two rows eager PyTorch's worst error may happen to be small, of twelve it does not.
+    assert_as_good_as_eager(random_case(layout, 12, 70, data_widths=widths, context=True), folder)
 
 
 @pytest.mark.parametrize("n_splits", [1, 2, 3, 50])

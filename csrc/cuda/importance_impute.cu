@@ -25,8 +25,8 @@ struct Place : DecoderPlace {
     static constexpr int kLost = kTotal + kThreads;
     static constexpr int kWeight = kLost + kThreads;
     static constexpr int kReduce = kWeight + kTile;
-    static constexpr int kColumn = kReduce + kThreads;          // observed ones of the numerical columns, as int
-    static constexpr int kLevel = kColumn + rounded(kNumbers);  // observed level of each attribute, or -1, as int
+    static constexpr int kScoredAt = kReduce + kThreads;         // scored numbers of observed attributes, as int
+    static constexpr int kLevel = kScoredAt + rounded(kScored);  // observed level of each attribute, or -1, as int
     static constexpr int kObserved = kLevel + rounded(kAttributes);
     static constexpr int kSums = kObserved + rounded(kAttributes);  // [H], then [logits]
     static constexpr int kFloats = kSums + rounded(kHidden + kLogits);
@@ -40,7 +40,8 @@ struct Call {
     float visible_weight;
     const float* parameters;  // weights and biases
     const float* log_scale;   // [numbers]
-    const int* column;        // [numbers] their columns of x
+    const int* scored;        // [M + 1] first scored number of each attribute
+    const float* target;      // [N, scored] what they should be; not read where the attribute is unobserved
     const int* start;         // [M + 1] first column of each attribute
     const int* kind;          // [M]
     const int* first;         // [M] first of the attribute's numbers, or of its logits
@@ -79,11 +80,11 @@ __device__ float block_sum(float value, float* reduce) {
 
 __device__ float softplus(float a) { return fmaxf(a, 0.0f) + log1pf(expf(-fabsf(a))); }
 
-// What does not change within a row. Returns the number of observed numbers; all threads get the same.
+// What does not change within a row. Returns how many scored numbers are observed; all threads get the same.
 __device__ int prepare_row(const Call& call, long long row, float* shared) {
     const float* x = call.x + row * kColumns;
     const float* mask = call.mask + row * kAttributes;
-    int* column = reinterpret_cast<int*>(shared + Place::kColumn);
+    int* scored = reinterpret_cast<int*>(shared + Place::kScoredAt);
     int* level = reinterpret_cast<int*>(shared + Place::kLevel);
     __syncthreads();
     for (int a = threadIdx.x; a < kAttributes; a += kThreads) {
@@ -97,10 +98,10 @@ __device__ int prepare_row(const Call& call, long long row, float* shared) {
     __syncthreads();
     int count = 0;  // every thread counts all; one writes each
     for (int a = 0; a < kAttributes; ++a) {
-        if (shared[Place::kObserved + a] <= 0 || call.kind[a] != kNumerical) continue;
-        const int width = call.start[a + 1] - call.start[a];
-        for (int i = threadIdx.x; i < width; i += kThreads) column[count + i] = call.first[a] + i;
-        count += width;
+        if (shared[Place::kObserved + a] <= 0) continue;
+        const int own = call.scored[a + 1] - call.scored[a];
+        for (int i = threadIdx.x; i < own; i += kThreads) scored[count + i] = call.scored[a] + i;
+        count += own;
     }
     __syncthreads();
     return count;
@@ -125,21 +126,20 @@ __device__ float prepare_proposal(const Call& call, long long row, int proposal,
 // Log-likelihood terms of this thread's share (its sample, every kSlices-th term).
 __device__ void score_numbers(const Call& call, long long row, int count, int sample, int slice, float* shared,
                               Sum& own) {
-    if constexpr (kNumbers > 0) {
-        constexpr int kOutputs = Dense<kTile>::outputs_at_once<kNumbers>();
+    if constexpr (kScored > 0) {
+        constexpr int kOutputs = Dense<kTile>::outputs_at_once<kScored>();
+        const int* scored = reinterpret_cast<const int*>(shared + Place::kScoredAt);
         for (int first = 0; first < count; first += kOutputs) {
-            Dense<kTile>::tile<kHidden, kNumbers, false>(call.parameters + kNumberWeight, kNumbers, nullptr,
-                                                         reinterpret_cast<const int*>(shared + Place::kColumn), first,
-                                                         count, kSlope, shared + kLastHidden<Place>,
-                                                         shared + kFreeBuffer<Place>, shared + Place::kWeights);
+            Dense<kTile>::tile<kHidden, kScored, false>(call.parameters + kScoredWeight, kScored, nullptr, scored,
+                                                        first, count, kSlope, shared + kLastHidden<Place>,
+                                                        shared + kFreeBuffer<Place>, shared + Place::kWeights);
             __syncthreads();
             const int n = count - first < kOutputs ? count - first : kOutputs;
             for (int i = slice; i < n; i += kSlices) {
-                // The bias comes last: a large one would cost every partial sum its digits.
-                const int number = reinterpret_cast<const int*>(shared + Place::kColumn)[first + i];
-                const float rest = call.x[row * kColumns + call.column[number]] - call.parameters[kNumberBias + number];
-                const float distance =
-                    (rest - shared[kFreeBuffer<Place> + i * kTile + sample]) * expf(-call.log_scale[number]);
+                const int number = scored[first + i];
+                const float target = call.target[row * kScored + number];
+                const float distance = (target - shared[kFreeBuffer<Place> + i * kTile + sample]) *
+                                       call.parameters[kScoredInverseScale + number];
                 own.add(-0.5f * call.visible_weight * distance * distance);
             }
         }
@@ -282,15 +282,15 @@ __device__ void finish(const Call& call, long long row, float reference, float w
 // Grid: rows, splits. `partial` may be null where there is one split.
 extern "C" __global__ void __launch_bounds__(vsae::kThreads, vsae::kBlocksPerProcessor)
     importance_impute(int n_rows, int n_samples, int n_proposals, int n_splits, float visible_weight,
-                      const float* parameters, const float* log_scale, const int* column, const int* start,
-                      const int* kind, const int* first, const float* noise, const float* mean, const float* scale,
-                      const float* context, const float* x, const float* mask, float* imputed, double* log_evidence,
-                      double* effective_size, float* partial, float* log_weight) {
+                      const float* parameters, const float* log_scale, const int* scored, const float* target,
+                      const int* start, const int* kind, const int* first, const float* noise, const float* mean,
+                      const float* scale, const float* context, const float* x, const float* mask, float* imputed,
+                      double* log_evidence, double* effective_size, float* partial, float* log_weight) {
     using namespace vsae;
     __shared__ __align__(16) float shared[Place::kFloats];
-    const Call call{n_rows, n_samples, n_proposals,  n_splits,       visible_weight, parameters, log_scale, column,
-                    start,  kind,      first,        noise,          mean,           scale,      context,   x,
-                    mask,   imputed,   log_evidence, effective_size, partial,        log_weight};
+    const Call call{n_rows, n_samples, n_proposals, n_splits,     visible_weight, parameters, log_scale, scored,
+                    target, start,     kind,        first,        noise,          mean,       scale,     context,
+                    x,      mask,      imputed,     log_evidence, effective_size, partial,    log_weight};
     const long long row = blockIdx.x;
     const int split = blockIdx.y;
     const int per_proposal = n_samples / n_proposals;
@@ -324,15 +324,14 @@ extern "C" __global__ void __launch_bounds__(vsae::kThreads, vsae::kBlocksPerPro
 // Grid: rows.
 extern "C" __global__ void __launch_bounds__(vsae::kThreads)
     merge_importance_impute(int n_samples, int n_splits, float visible_weight, const float* parameters,
-                            const float* log_scale, const int* column, const int* start, const int* kind,
-                            const int* first, const float* x, const float* mask, float* imputed, double* log_evidence,
-                            double* effective_size, const float* partial) {
+                            const float* log_scale, const int* scored, const float* target, const int* start,
+                            const int* kind, const int* first, const float* x, const float* mask, float* imputed,
+                            double* log_evidence, double* effective_size, const float* partial) {
     using namespace vsae;
     __shared__ float sums[kHidden + kLogits];
-    const Call call{0,       n_samples, 0,    n_splits, visible_weight, parameters,     log_scale,
-                    column,  start,     kind, first,    nullptr,        nullptr,        nullptr,
-                    nullptr, x,         mask, imputed,  log_evidence,   effective_size, nullptr,
-                    nullptr};
+    const Call call{0,      n_samples, 0,       n_splits,     visible_weight, parameters, log_scale, scored,
+                    target, start,     kind,    first,        nullptr,        nullptr,    nullptr,   nullptr,
+                    x,      mask,      imputed, log_evidence, effective_size, nullptr,    nullptr};
     const long long row = blockIdx.x;
     const float* of_row = partial + row * n_splits * kPartial;
     float reference = of_row[0];

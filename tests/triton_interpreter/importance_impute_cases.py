@@ -10,7 +10,8 @@ from tests.random_models import CATEGORICAL, MANY, MIXED, NUMERICAL_12, ONE_CATE
 from tests.test_importance_impute import assert_as_good_as_eager, assert_draws_of_the_reference, several_proposals
 from tests.test_importance_impute import run as run_op
 from vsae_fast.ops.importance_impute import OP, Imputation
-from vsae_fast.tensor_core.importance_impute import pack, run
+from vsae_fast.ops.layout import AttributeLayout
+from vsae_fast.tensor_core.importance_impute import pack_to_score, run
 
 
 def emulate(case, *, visible_weight=1.0):
@@ -22,7 +23,7 @@ def emulate(case, *, visible_weight=1.0):
         context = None if context is None else context.unsqueeze(1)
 
     x = torch.where(decoders.layout.expand(mask) > 0, x, torch.nan)
-    results = run(pack(decoders), mean, scale, x, mask, noise, context=context, visible_weight=visible_weight)
+    results = run(pack_to_score(decoders), mean, scale, x, mask, noise, context=context, visible_weight=visible_weight)
     return Imputation(*results, n_spent=None, draws=None)
 
 
@@ -60,6 +61,13 @@ def test_draws_are_those_of_the_reference(case, monkeypatch):
     chosen = OP.select
     monkeypatch.setattr(OP, "select", lambda backend, tensor: OP.on_gpu.get(backend) or chosen(backend, tensor))
     assert_draws_of_the_reference(case, lambda case, **options: run_op(case, torch.float32, "triton", **options))
+
+
+def test_wide_numerical_attributes_are_scored_in_the_hidden_space():
+    layout = AttributeLayout(("numerical", "categorical", "numerical"), (90, 3, 1))
+    case = random_case(layout, 12, 70, context=True)
+    assert pack_to_score(case.arguments(torch.float32)[0][-1]).constants["SCORED"] == 64 + 1
+    assert_as_good_as_eager(case, emulate, visible_weight=0.4)
 
 
 def test_no_rows():

@@ -1,4 +1,4 @@
-"""Shapes and parameters of csrc/cuda/importance_impute.cu for one model."""
+"""Shapes and parameters of csrc/cuda/importance_impute.cu and of its decoders for one model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from vsae_fast.cuda.compiler import Launch, load
 from vsae_fast.cuda.dense import CHUNK, MOST_OUTPUTS, SHARED_BYTES, THREADS, TILES, choose_tile
+from vsae_fast.cuda.scoring import Scoring
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.ops.layout import KIND_NAMES, AttributeLayout
 
@@ -16,8 +17,8 @@ BLOCKS_PER_PROCESSOR = 8  # wanted at least: where rows are fewer, blocks share 
 PARTIAL = 3  # floats of a run of samples beside its sums
 
 
-class CudaModel:
-    """Folded decoders as the kernel is compiled for them.
+class CudaDecoders:
+    """Folded decoders as kernels are compiled for them.
 
     Parameters
     ----------
@@ -41,20 +42,13 @@ class CudaModel:
         """Columns of categorical attributes."""
         return len(self._logits)
 
-    @property
-    def n_partial(self) -> int:
-        """Floats that a run of samples leaves."""
-        return PARTIAL + self.decoders.output.weight.shape[1] + len(self._logits)
-
     def tables(self) -> tuple[torch.Tensor, ...]:
         """Columns of the numbers; first column, kind and first place among its kind of each attribute, int32."""
         return _tables(self.decoders.layout, self.decoders.log_scale.device)
 
     def shared_bytes(self, tile: int) -> int:
         """Shared memory of a block; the sum of the constants at the top of the kernel."""
-        floats = self.decoder_floats(tile) + 3 * THREADS + tile
-        floats += rounded(self.n_numbers) + 2 * rounded(self.decoders.layout.n_attributes)
-        return 4 * (floats + rounded(self.decoders.data_layers[-1].weight.shape[0] + self.n_logits))
+        raise NotImplementedError
 
     def decoder_floats(self, tile: int) -> int:
         """What both decoders take of it, up to DecoderPlace::kEnd in csrc/cuda/decoders.h."""
@@ -116,7 +110,13 @@ class CudaModel:
             lines.append(f"constexpr Layer {name}[] = {{{', '.join(entries)}}};")
         for name in ("kNumberWeight", "kNumberBias", "kLogitWeight", "kLogitBias"):
             lines.append(f"constexpr int {name} = {offsets.pop(0)};")
+        lines += [f"constexpr int {name} = {value};" for name, value in self._further(offsets.pop(0)).items()]
         return "\n".join([*lines, "}", ""])
+
+    def _further(self, offset: int) -> dict[str, int]:
+        """Constants of one kernel; ``offset`` is where parameters of its own begin."""
+        del offset
+        return {}
 
     @cached_property
     def parameters(self) -> torch.Tensor:
@@ -132,6 +132,38 @@ class CudaModel:
         for columns in (self._numbers, self._logits):
             parts += [output.weight[columns].t(), output.bias[columns]]
         return parts
+
+
+class CudaModel(CudaDecoders):
+    """Folded decoders as importance_impute is compiled for them."""
+
+    @cached_property
+    def scoring(self) -> Scoring:
+        """What observed numbers are scored by."""
+        return Scoring(self.decoders)
+
+    @cached_property
+    def scored(self) -> torch.Tensor:
+        """First scored number of each attribute, and how many there are, int32."""
+        return torch.tensor(self.scoring.starts, dtype=torch.int32, device=self.decoders.log_scale.device)
+
+    @property
+    def n_partial(self) -> int:
+        """Floats that a run of samples leaves."""
+        return PARTIAL + self.decoders.output.weight.shape[1] + self.n_logits
+
+    def shared_bytes(self, tile: int) -> int:
+        """Shared memory of a block; the sum of the constants at the top of the kernel."""
+        floats = self.decoder_floats(tile) + 3 * THREADS + tile
+        floats += rounded(self.scoring.starts[-1]) + 2 * rounded(self.decoders.layout.n_attributes)
+        return 4 * (floats + rounded(self.decoders.data_layers[-1].weight.shape[0] + self.n_logits))
+
+    def _further(self, offset: int) -> dict[str, int]:
+        n_scored, n_hidden = self.scoring.starts[-1], self.decoders.output.weight.shape[1]
+        return {"kScored": n_scored, "kScoredWeight": offset, "kScoredInverseScale": offset + n_scored * n_hidden}
+
+    def _parts(self) -> list[torch.Tensor]:
+        return [*super()._parts(), self.scoring.weight().t(), self.scoring.inverse_scale()]
 
 
 @lru_cache(maxsize=64)
@@ -204,7 +236,9 @@ def run(
     n_splits = max(1, min(n_splits, n_proposals * -(-(n_samples // n_proposals) // model.tile)))
     partial = x.new_empty(n_rows, n_splits, model.n_partial) if n_splits > 1 else None
     numbers, *attributes = model.tables()
-    constants = [model.parameters, model.decoders.log_scale[numbers.long()], numbers, *attributes]
+    targets, rest = model.scoring.targets(x, mask)
+    log_scale = model.decoders.log_scale[numbers.long()]
+    constants = [model.parameters, log_scale, model.scored, targets, *attributes]
     rows = [x.contiguous(), mask.contiguous()]
     results = [imputed, log_evidence, effective_size, partial]
     proposals = [mean.contiguous(), scale.contiguous(), None if context is None else context.contiguous()]
@@ -220,7 +254,7 @@ def run(
             (n_rows, 1),
             [n_samples, n_splits, float(visible_weight), *constants, *rows, *results],
         )
-    return imputed, log_evidence, effective_size
+    return imputed, log_evidence - 0.5 * visible_weight * rest, effective_size
 
 
 _model = lru_cache(maxsize=8)(CudaModel)  # rows come in chunks, and its parameters are many small copies

@@ -6,12 +6,12 @@ import torch
 
 from vsae_fast.cuda.compiler import Launch, load
 from vsae_fast.cuda.dense import THREADS
-from vsae_fast.cuda.importance_impute import CudaModel, rounded
+from vsae_fast.cuda.importance_impute import CudaDecoders, rounded
 from vsae_fast.ops.folded_decoders import FoldedDecoders
 
 
-class CudaSampling(CudaModel):
-    """Folded decoders as the kernel is compiled for them."""
+class CudaSampling(CudaDecoders):
+    """Folded decoders as sample_moments is compiled for them."""
 
     def shared_bytes(self, tile: int) -> int:
         """Shared memory of a block; the sum of the constants at the top of the kernel."""
@@ -21,7 +21,7 @@ class CudaSampling(CudaModel):
 
 def run(
     launch: Launch,
-    model: CudaModel,
+    model: CudaDecoders,
     mean: torch.Tensor,
     scale: torch.Tensor,
     noise: torch.Tensor,

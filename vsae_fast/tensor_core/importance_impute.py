@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 
+from vsae_fast.cuda.scoring import Scoring
 from vsae_fast.ops.elbo import HALF_LOG_TWO_PI
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.tensor_core.device import check_device, launcher
@@ -52,15 +54,17 @@ class _Packer:
 
 
 class PackedModel(NamedTuple):
-    """What the kernel takes of a model: tensors in the order of its arguments, and its compile-time constants."""
+    """What a kernel takes of a model: tensors in the order of its arguments, and its compile-time constants."""
 
     tensors: list[torch.Tensor]
     constants: dict[str, Any]
     decoders: FoldedDecoders
+    scoring: Scoring | None
+    scored_attribute: torch.Tensor | None
 
 
-def pack(decoders: FoldedDecoders) -> PackedModel:
-    """Pad and lay out a model.
+def pack(decoders: FoldedDecoders, scoring: Scoring | None = None) -> PackedModel:
+    """Pad and lay out a model; with ``scoring`` for importance_impute, without for sample_moments.
 
     Raises
     ------
@@ -95,8 +99,6 @@ def pack(decoders: FoldedDecoders) -> PackedModel:
     numbers_padded = max(1, -(-len(numbers) // block)) * block
     number_column, number_attribute = (_table([n[i] for n in numbers], numbers_padded, device) for i in (0, 1))
     columns = number_column[: len(numbers)].long()
-    inverse_scale = log_scale.new_ones(numbers_padded)
-    inverse_scale[: len(numbers)] = torch.exp(-log_scale[columns])
     height = padded(n_hidden)
     constants["NUMBER_WEIGHT"] = packer.add(output.weight[columns].t(), (height, numbers_padded))
     constants["NUMBER_BIAS"] = packer.add(output.bias[columns], (numbers_padded,))
@@ -125,11 +127,29 @@ def pack(decoders: FoldedDecoders) -> PackedModel:
         NUMBERS_PAD=numbers_padded, NUMBERS_BLOCK=block, CATEGORIES_PAD=n_padded, LEVELS_PAD=levels,
         SLOPE=decoders.negative_slope,
     )  # fmt: skip
-    tensors = [packer.run(), inverse_scale, number_column, number_attribute, level_start, level_width, level_attribute]
-    return PackedModel(tensors, constants, decoders)
+    scored_attribute = None if scoring is None else _add_scoring(packer, scoring, height, constants)
+    tensors = [packer.run(), number_column, number_attribute, level_start, level_width, level_attribute]
+    return PackedModel(tensors, constants, decoders, scoring, scored_attribute)
 
 
-_packed = lru_cache(maxsize=8)(pack)  # rows come in chunks, and packing takes many small copies
+def _add_scoring(packer: _Packer, scoring: Scoring, height: int, constants: dict[str, Any]) -> torch.Tensor:
+    """Pack what observed numbers are scored by; returns the attribute of each, padded."""
+    attribute = [a for a, (begin, end) in enumerate(pairwise(scoring.starts)) for _ in range(begin, end)]
+    n_scored = len(attribute)
+    block = min(NUMBERS_BLOCK, padded(n_scored))
+    width = max(1, -(-n_scored // block)) * block
+    weight, inverse = scoring.weight(), scoring.inverse_scale()
+    constants.update(
+        SCORED=n_scored, SCORED_PAD=width, SCORED_BLOCK=block, SCORED_WEIGHT=packer.add(weight.t(), (height, width)),
+        SCORED_INVERSE=packer.add(inverse, (width,)),
+    )  # fmt: skip
+    return _table(attribute, width, weight.device)
+
+
+@lru_cache(maxsize=8)
+def pack_to_score(decoders: FoldedDecoders) -> PackedModel:
+    """Model as importance_impute takes it; kept, as rows come in chunks and packing takes many small copies."""
+    return pack(decoders, Scoring(decoders))
 
 
 def _table(values: list[int], length: int, device: torch.device) -> torch.Tensor:
@@ -167,16 +187,23 @@ def run(
     n_rows, n_proposals, _ = mean.shape
     imputed = x.new_empty(x.shape)
     evidence, size = (x.new_empty(n_rows) for _ in range(2))
+    assert model.scoring is not None
+    assert model.scored_attribute is not None
     row_bias = bias_of_rows(model, (n_rows, n_proposals), context)
+    targets, rest = model.scoring.targets(x, mask)
     if n_rows:
         launch = launcher("importance_impute", **model.constants, **tile(model, precision))
-        inputs = [tensor.contiguous() for tensor in (noise, mean, scale, row_bias, x, mask)]
+        inputs = [tensor.contiguous() for tensor in (noise, mean, scale, row_bias, x, mask, targets)]
         sizes = [noise.shape[0] // n_proposals, n_proposals, float(visible_weight)]
-        launch("importance_impute", (n_rows, 1), [*model.tensors, *inputs, imputed, evidence, size, log_weight, *sizes])
+        launch(
+            "importance_impute",
+            (n_rows, 1),
+            [*model.tensors, model.scored_attribute, *inputs, imputed, evidence, size, log_weight, *sizes],
+        )
     # What does not change with the samples: normalising constants of the observed numbers.
-    columns, attributes = (model.tensors[i][: model.constants["NUMBERS"]].long() for i in (2, 3))
+    columns, attributes = (model.tensors[i][: model.constants["NUMBERS"]].long() for i in (1, 2))
     terms = torch.where(mask[:, attributes] > 0, -model.decoders.log_scale[columns] - HALF_LOG_TWO_PI, 0.0)
-    constant = visible_weight * terms.double().sum(1) - math.log(noise.shape[0])
+    constant = visible_weight * (terms.double().sum(1) - 0.5 * rest) - math.log(noise.shape[0])
     return imputed, evidence.double() + constant, size.double()
 
 
@@ -217,7 +244,7 @@ def importance_impute(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """:func:`run` on the device of ``x``."""
     check_device(x.device)
-    model = _packed(decoders)
+    model = pack_to_score(decoders)
     return run(
         model, mean, scale, x, mask, noise, context=context, visible_weight=visible_weight, precision=precision,
         log_weight=log_weight,

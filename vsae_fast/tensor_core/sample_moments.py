@@ -36,7 +36,7 @@ def sample_moments(
     n_samples, n_rows, _ = noise.shape
     moment, spread = (mean.new_empty(n_rows, decoders.layout.n_columns) for _ in range(2))
     if n_rows:
-        parameters, _, number_column, _, level_start, level_width, _ = model.tensors
+        parameters, number_column, _, level_start, level_width, _ = model.tensors
         inputs = [t.contiguous() for t in (noise, mean, scale, bias_of_rows(model, (n_rows,), context))]
         launcher("sample_moments", **constants(model))(
             "sample_moments",
