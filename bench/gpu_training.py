@@ -17,7 +17,7 @@ from vsae_fast.models.vsae import VSAE
 from vsae_fast.ops.draws import TorchDraws
 from vsae_fast.ops.grouped_mlp import BatchNormState, grouped_mlp
 from vsae_fast.tensor_core.device import OLDEST
-from vsae_fast.training import TorchTrainer
+from vsae_fast.torch_training import TorchTrainer
 
 SIZES = (1, 16, 16, 4)  # of a network of the paper's for numbers
 SHAPES = [(12, 64), (12, 4096), (64, 64), (64, 4096)]  # attributes, rows

@@ -18,7 +18,7 @@ from vsae_fast.objective import HideAndScore, TwoPhase
 from vsae_fast.ops.draws import StreamDraws
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import build_preset, paper
-from vsae_fast.training import TorchTrainer
+from vsae_fast.torch_training import TorchTrainer
 
 LAYOUT = AttributeLayout(("numerical",) * 12, (1,) * 12)
 IMAGES = AttributeLayout(("numerical",) * 2, (784,) * 2)

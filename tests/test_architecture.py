@@ -32,7 +32,7 @@ FLOORS = [
     ["checkpoints", "hidden_cells", "objective"],
     ["baseline_objectives"],
     ["calibration", "self_masking"],
-    ["native_training"],
+    ["native_training", "torch_training"],
     ["training"],
     ["presets"],
     ["imputation"],

@@ -20,10 +20,10 @@ from vsae_fast.cuda.sample_moments import CudaSampling
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import HideAndScore, TwoPhase
-from vsae_fast.ops.draws import StreamDraws
+from vsae_fast.ops.draws import StreamDraws, TorchDraws
 from vsae_fast.ops.elbo import elbo
 from vsae_fast.ops.layout import AttributeLayout
-from vsae_fast.training import TorchTrainer
+from vsae_fast.torch_training import TorchTrainer
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +192,28 @@ def test_training_on_the_gpu_follows_the_reference(objective, backend, generator
         skip = isinstance(objective, HideAndScore)
         model = VSAE(MIXED, NetworkConfig(skip=skip, fill="zero" if skip else "noise")).cuda()
         trainer = TorchTrainer(model, objective, x, mask, draws=StreamDraws(3), backend=which)
-        losses[which] = [trainer.step(torch.arange(300).cuda(), epoch, 1e-3) for epoch in range(5)]
+        losses[which] = [float(trainer.step(torch.arange(300).cuda(), epoch, 1e-3)) for epoch in range(5)]
     assert losses[backend] == pytest.approx(losses["reference"], rel=1e-3 if backend == "cuda" else 1e-2)
+
+
+@needs_gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["cuda", "triton"])
+@pytest.mark.parametrize("objective", [HideAndScore(), TwoPhase(warmup_epochs=1)], ids=["auto", "paper"])
+def test_a_step_does_not_wait_for_the_gpu(objective, backend, generator):
+    x, mask = (t.float().cuda() for t in random_rows(MIXED, 300, generator))
+    model = VSAE(MIXED, NetworkConfig(skip=isinstance(objective, HideAndScore))).cuda()
+    draws = TorchDraws(torch.Generator("cuda").manual_seed(0))
+    trainer = TorchTrainer(model, objective, x, mask, draws=draws, backend=backend)
+    rows = torch.arange(64).cuda()
+    for epoch in (0, 1):  # kernels are compiled and tables copied
+        trainer.step(rows, epoch, 1e-3)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for epoch in (0, 1):
+            trainer.step(rows, epoch, 1e-3)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_layers_share_one_tile():

@@ -18,7 +18,8 @@ from vsae_fast.native_training import NativeTrainer
 from vsae_fast.objective import HideAndScore, TwoPhase
 from vsae_fast.ops.draws import StreamDraws
 from vsae_fast.presets import build_preset
-from vsae_fast.training import TorchTrainer, TrainingPlan, make_trainer, train
+from vsae_fast.torch_training import TorchTrainer
+from vsae_fast.training import TrainingPlan, make_trainer, train
 
 PAPER = NetworkConfig()
 AUTO = build_preset("auto", MIXED, 5000, 30_000).network
@@ -45,13 +46,13 @@ def batches(n_rows, size):
 def reference_losses(model, x, mask, objective, epoch, dtype, size, **options):
     model = copy.deepcopy(model).to(dtype)
     trainer = TorchTrainer(model, objective, x.to(dtype), mask.to(dtype), draws=StreamDraws(7), **options)
-    return [trainer.step(rows, epoch, 1e-3) for rows in batches(len(x), size)], trainer, model
+    return [float(trainer.step(rows, epoch, 1e-3)) for rows in batches(len(x), size)], trainer, model
 
 
 def native_losses(model, x, mask, objective, epoch, size, **options):
     model = copy.deepcopy(model)
     trainer = NativeTrainer(model, objective, x, mask, max_rows=max(len(x), 256), seed=7, **options)
-    return [trainer.step(rows, epoch, 1e-3) for rows in batches(len(x), size)], trainer, model
+    return [float(trainer.step(rows, epoch, 1e-3)) for rows in batches(len(x), size)], trainer, model
 
 
 def deviation(losses, truth):

@@ -18,7 +18,7 @@ from vsae_fast.ops.draws import StreamDraws
 from vsae_fast.ops.fill_unobserved import fill_unobserved
 from vsae_fast.ops.grouped_mlp import BatchNormState
 from vsae_fast.ops.sample_moments import sample_moments
-from vsae_fast.training import TorchTrainer
+from vsae_fast.torch_training import TorchTrainer
 
 DIFFERENTIABLE = {name: import_module(f"vsae_fast.ops.{name}") for name in ("elbo", "fill_unobserved", "grouped_mlp")}
 SAMPLING = import_module("vsae_fast.ops.sample_moments").OP
@@ -186,6 +186,6 @@ def check_steps(backend, objective, generator, n_steps=3):
         skip = isinstance(objective, HideAndScore)
         model = VSAE(MIXED, NetworkConfig(skip=skip, fill="zero" if skip else "noise")).to(dtype)
         trainer = TorchTrainer(model, objective, x.to(dtype), mask.to(dtype), draws=StreamDraws(3), backend=which)
-        losses[which] = [trainer.step(torch.arange(30), epoch, 1e-3) for epoch in range(n_steps)]
+        losses[which] = [float(trainer.step(torch.arange(30), epoch, 1e-3)) for epoch in range(n_steps)]
     for ours, exact in zip(losses[backend], losses["reference"], strict=True):
         assert abs(ours - exact) <= tolerances.TRAINING_RELATIVE * max(abs(exact), 1.0)

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
@@ -18,14 +18,14 @@ from vsae_fast.hidden_cells import imputation_error
 from vsae_fast.models.latent_model import LatentModel
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.native_training import NativeTrainer, supports
-from vsae_fast.objective import HideAndScore, Objective, TwoPhase, evaluation_mode
-from vsae_fast.ops.draws import Draws, StreamDraws, TorchDraws
-from vsae_fast.ops.registry import GPU_BACKENDS, prefer
+from vsae_fast.objective import HideAndScore, Objective, TwoPhase
+from vsae_fast.ops.draws import StreamDraws, TorchDraws
+from vsae_fast.ops.registry import GPU_BACKENDS
+from vsae_fast.torch_training import VALIDATION_CHUNK, TorchTrainer, below
 
 logger = logging.getLogger("vsae_fast")
 
 MIN_VALIDATION_ROWS = 10
-VALIDATION_CHUNK = 256  # rows scored at once, by the C++ trainer too
 WARM_UP_SHARE = 0.2  # of the steps, in the one-cycle schedule
 STILL_RISING = 0.05  # share of the whole rise that the last tenth of the epochs may still bring before we warn
 
@@ -162,93 +162,6 @@ def resampled(rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """As many rows, drawn with replacement (Efron's bootstrap)."""
     drawn = torch.randint(max(len(rows), 1), rows.shape, generator=generator, device=generator.device)
     return rows[drawn]
-
-
-class TorchTrainer:
-    """The reference: the objective through autograd, by default in torch's own ops, torch's fused Adam. Any device.
-
-    Parameters
-    ----------
-    model : LatentModel
-    objective : Objective
-    x : torch.Tensor, shape (N, D)
-    mask : torch.Tensor, shape (N, M)
-        1 = observed.
-    draws : Draws
-    weight_decay : float
-    clip_norm : float or None
-    backend : {"reference", "auto", "cuda", "triton"}
-        Of the ops.
-    """
-
-    def __init__(
-        self,
-        model: LatentModel,
-        objective: Objective,
-        x: torch.Tensor,
-        mask: torch.Tensor,
-        *,
-        draws: Draws,
-        weight_decay: float = 0.0,
-        clip_norm: float | None = None,
-        backend: str = "reference",
-    ) -> None:
-        self._model, self._objective, self._x, self._mask, self._draws = model, objective, x, mask, draws
-        self._clip_norm, self._backend = clip_norm, backend
-        # Without weight decay it is Adam.
-        self._optimizer = torch.optim.AdamW(model.parameters(), weight_decay=weight_decay, fused=True)
-
-    def step(self, rows: torch.Tensor, epoch: int, learning_rate: float) -> float:
-        """Update on the rows and return the loss before the update."""
-        self._model.train()
-        with prefer(self._backend):
-            loss = self._objective.loss(self._model, self._x[rows], self._mask[rows], epoch, self._draws)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self._clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip_norm, foreach=True)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        self._optimizer.step()
-        return float(loss.detach())
-
-    @torch.no_grad()
-    def score(self, x: torch.Tensor, mask: torch.Tensor, seed: int) -> float:
-        """Mean validation score of rows, with the same noise every time."""
-        draws: Draws = StreamDraws(seed)
-        with evaluation_mode(self._model), prefer(self._backend):
-            parts = [
-                self._objective.score(self._model, x[i : i + VALIDATION_CHUNK], mask[i : i + VALIDATION_CHUNK], draws)
-                for i in range(0, len(x), VALIDATION_CHUNK)
-            ]
-        return float(torch.cat(parts).double().mean())
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """All that training goes on from, but for the generator's state where that gives the noise."""
-        state = {f"model.{name}": tensor for name, tensor in self._model.state_dict().items()}
-        for i, parameter in enumerate(self._optimizer.param_groups[0]["params"]):
-            state |= {f"optimizer.{i}.{name}": value for name, value in self._optimizer.state[parameter].items()}
-        if isinstance(self._draws, StreamDraws):
-            state["stream"] = torch.tensor(self._draws.number)
-        return state
-
-    def load_state(self, saved: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what :meth:`state` gave."""
-        self._model.load_state_dict(below(saved, "model."))
-        for i, parameter in enumerate(self._optimizer.param_groups[0]["params"]):
-            self._optimizer.state[parameter] = {
-                name: value.to(parameter.device) for name, value in below(saved, f"optimizer.{i}.").items()
-            }
-        if isinstance(self._draws, StreamDraws):
-            self._draws.number = int(saved["stream"])
-
-    def write_back(self) -> None:
-        """Nothing to do: the torch module is what is trained."""
-
-
-def below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """Entries whose names begin with the prefix, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 @dataclass
@@ -416,7 +329,7 @@ def train(
         run.best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     history, begin = run.history, time.monotonic() - run.spent
     for epoch in range(len(history.epoch), plan.epochs):
-        losses = []
+        losses: list[float | torch.Tensor] = []
         for rows in batches(n_train, plan.batch_size, generator):
             if stop is not None and stop.is_set():
                 raise StoppedError
@@ -426,7 +339,7 @@ def train(
             run.spent = time.monotonic() - begin
             if run.spent >= max_seconds:
                 break
-        mean_loss = sum(losses) / len(losses)
+        mean_loss = _mean(losses)
         if not math.isfinite(mean_loss):
             raise FloatingPointError(f"the training loss became {mean_loss} in epoch {epoch}; lower learning_rate")
         score = trainer.score(x_validation, mask_validation, validation_seed) if len(x_validation) else math.nan
@@ -469,6 +382,11 @@ def train(
     if history.ended_by == "epochs" and history.still_rising():
         logger.warning("the validation bound was still rising after %d epochs; raise epochs", plan.epochs)
     return history
+
+
+def _mean(losses: list[float | torch.Tensor]) -> float:
+    """Mean over an epoch's steps; the only time in them that a GPU is waited for."""
+    return float(torch.stack([torch.as_tensor(loss, dtype=torch.float64) for loss in losses]).mean())
 
 
 def calibrate(

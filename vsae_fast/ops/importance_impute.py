@@ -153,9 +153,7 @@ def _reference(
         mask_weight, mask_bias, mask_activation, data_weight, data_bias, data_activation, log_scale,
         attribute_start, attribute_kind, negative_slope,
     )  # fmt: skip
-    numerical = torch.tensor([kind == "numerical" for kind in decoders.layout.kinds], device=x.device)
-    numerical = numerical[decoders.layout.column_attribute(x.device)]
-    spread = torch.where(numerical, log_scale.exp(), 1.0)
+    spread = torch.where(decoders.layout.numerical_columns(x.device), log_scale.exp(), 1.0)
     n_samples, n_proposals = noise.shape[0], mean.shape[1]
     per_proposal = n_samples // n_proposals
     half_square = 0.5 * (noise**2).sum(-1)  # [K]

@@ -92,6 +92,14 @@ class AttributeLayout:
         """Attribute of each column, shape (D,), int64."""
         return _column_attribute(self, device)
 
+    def numerical_columns(self, device: torch.device) -> torch.Tensor:
+        """Whether each column belongs to a numerical attribute, shape (D,)."""
+        return _numerical_columns(self, device)
+
+    def attribute_widths(self, device: torch.device) -> torch.Tensor:
+        """Columns of each attribute, shape (M,), int64."""
+        return _attribute_widths(self, device)
+
     def expand(self, mask: torch.Tensor) -> torch.Tensor:
         """Mask per attribute (..., M) to mask per column (..., D)."""
         if self.n_columns == self.n_attributes:
@@ -141,9 +149,21 @@ class AttributeLayout:
         return _groups(self, device)
 
 
+# Kept for each device: a copy to a GPU is waited for.
 @lru_cache(maxsize=256)
 def _column_attribute(layout: AttributeLayout, device: torch.device) -> torch.Tensor:
     return torch.repeat_interleave(torch.arange(layout.n_attributes), torch.tensor(layout.widths)).to(device)
+
+
+@lru_cache(maxsize=256)
+def _numerical_columns(layout: AttributeLayout, device: torch.device) -> torch.Tensor:
+    numerical = torch.tensor([kind == "numerical" for kind in layout.kinds])
+    return numerical[_column_attribute(layout, torch.device("cpu"))].to(device)
+
+
+@lru_cache(maxsize=256)
+def _attribute_widths(layout: AttributeLayout, device: torch.device) -> torch.Tensor:
+    return torch.tensor(layout.widths, device=device)
 
 
 @lru_cache(maxsize=256)

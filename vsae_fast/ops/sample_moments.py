@@ -57,15 +57,14 @@ def _variance(spread: torch.Tensor, decoders: FoldedDecoders) -> torch.Tensor:
     """Variance of numbers from that of their expected values over the samples; 0 in categorical columns."""
     layout = decoders.layout
     variance = _mean_over_attribute(spread, layout) + (2 * decoders.log_scale).exp()
-    numerical = torch.tensor([kind == "numerical" for kind in layout.kinds], device=spread.device)
-    return variance * numerical[layout.column_attribute(spread.device)]
+    return variance * layout.numerical_columns(spread.device)
 
 
 def _mean_over_attribute(value: torch.Tensor, layout: AttributeLayout) -> torch.Tensor:
     """Mean over each attribute's columns in every one of them, (N, D) to (N, D)."""
     attribute = layout.column_attribute(value.device)
     total = value.new_zeros(value.shape[0], layout.n_attributes).index_add_(1, attribute, value)
-    return (total / total.new_tensor(layout.widths))[:, attribute]
+    return (total / layout.attribute_widths(value.device))[:, attribute]
 
 
 Tensors = list[torch.Tensor]
