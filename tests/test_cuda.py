@@ -22,8 +22,14 @@ from tests.random_models import (
     random_case,
     random_rows,
 )  # fmt: skip
+from tests.test_importance_impute import (
+    assert_a_large_effective_size_is_enough,
+    assert_draws_of_the_reference,
+    assert_stops_like_the_reference,
+    errors,
+    several_proposals,
+)
 from tests.test_importance_impute import assert_as_good_as_eager as compare_with_float64
-from tests.test_importance_impute import assert_draws_of_the_reference, errors, several_proposals
 from tests.test_importance_impute import run as run_op
 from tests.test_propose import AUTO, LAYOUTS, trained_like
 from tests.test_propose import both as both_proposals
@@ -33,6 +39,7 @@ from vsae_fast.cuda.dense import TILES
 from vsae_fast.cuda.importance_impute import CudaModel, run
 from vsae_fast.cuda.propose import CudaEncoders
 from vsae_fast.cuda.propose import run as run_propose
+from vsae_fast.cuda.stopping import rounds
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.ops.fill_unobserved import fill_unobserved
 from vsae_fast.ops.importance_impute import OP, Imputation, importance_impute
@@ -119,7 +126,10 @@ def test_importance_impute_of_no_rows(folder):
     assert emulate(case, folder).imputed.shape == (0, MIXED.n_columns)
 
 
-def test_the_op_hands_everything_to_the_kernel(folder, monkeypatch):
+@pytest.fixture
+def kernel(folder, monkeypatch):
+    """The op with backend="cuda" for tensors on the CPU."""
+
     def load(kernel, prelude, device, threads):
         assert threads == 128
         return SimpleNamespace(launch=compile_kernels(prelude, f"{kernel}.cu", folder))
@@ -128,15 +138,51 @@ def test_the_op_hands_everything_to_the_kernel(folder, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=2))
     chosen = OP.select
     monkeypatch.setattr(OP, "select", lambda backend, tensor: OP.on_gpu.get(backend) or chosen(backend, tensor))
+    return lambda case, **options: run_op(case, torch.float32, "cuda", **options)
 
-    def kernel(case, **options):
-        return run_op(case, torch.float32, "cuda", **options)
 
+def test_the_op_hands_everything_to_the_kernel(kernel):
     result = compare_with_float64(several_proposals(MIXED, 2, 200), kernel, visible_weight=0.3)
     assert (result.n_spent == 200).all()
     assert result.draws.shape == (9, 0, MIXED.n_columns)
+
+
+@pytest.mark.parametrize("n_proposals", [1, 2])
+def test_sampling_stops_at_the_requested_precision(n_proposals, kernel):
+    assert_stops_like_the_reference(kernel, n_proposals)
+
+
+def test_a_large_effective_size_is_enough(kernel):
+    assert_a_large_effective_size_is_enough(kernel)
+
+
+@pytest.mark.parametrize("tolerance", [1e-9, 0.3, 100.0])
+@pytest.mark.parametrize(
+    "case", [several_proposals(MIXED, 5, 300), several_proposals(CATEGORICAL, 2, 400), random_case(WIDE, 3, 500)],
+    ids=["mixed", "levels", "wide"],
+)  # fmt: skip
+def test_what_stops_is_the_reference(case, tolerance, kernel):
+    truth = run_op(case, torch.float64, "reference", tolerance=tolerance, visible_weight=0.3)
+    result = kernel(case, tolerance=tolerance, visible_weight=0.3)
+    assert torch.equal(result.n_spent, truth.n_spent)
+    found = errors(result, truth)
+    assert found["imputed"] <= 1e-4
+    assert found["effective_size"] <= 1e-4
+    assert found["log_evidence"] <= tolerances.LOG_EVIDENCE_RELATIVE
+
+
+def test_draws_are_those_of_the_reference(kernel):
     for case in (several_proposals(MIXED, 5, 300), random_case(WIDE, 1, 50, context=True)):
         assert_draws_of_the_reference(case, kernel)
+    assert_draws_of_the_reference(several_proposals(MIXED, 2, 400), kernel, tolerance=0.3)
+
+
+@pytest.mark.parametrize(
+    ("n_segments", "expected"),
+    [(0, []), (1, [(0, 1)]), (2, [(0, 2)]), (20, [(0, 2), (2, 4), (4, 8), (8, 16), (16, 20)])],
+)  # fmt: skip
+def test_rounds_double(n_segments, expected):
+    assert rounds(n_segments) == expected
 
 
 def test_a_model_too_wide_for_shared_memory_is_named():

@@ -178,39 +178,50 @@ def test_equal_proposals_are_one():
     torch.testing.assert_close(one.log_evidence, two.log_evidence)
 
 
-@pytest.mark.parametrize("n_proposals", [1, 2])
-def test_sampling_stops_at_the_requested_precision(n_proposals, level):
+def assert_stops_like_the_reference(kernel, n_proposals):
     case = several_proposals(MIXED, n_proposals, 1920, observed=0.4)
     case.mean, case.scale = 0.1 * case.mean, 0.8 + 0.2 * case.scale  # near the prior: no weight dominates
     case.mask[0] = 1
     truth = run(case, torch.float64, "reference", tolerance=0.05)
-    result = run(case, torch.float32, "cpu", tolerance=0.05)
+    result = kernel(case, tolerance=0.05)
     assert torch.equal(result.n_spent, truth.n_spent)
     assert 96 * n_proposals == result.n_spent[0] <= result.n_spent.min()
     assert result.n_spent.unique().numel() > 2
     assert errors(result, truth)["imputed"] <= 1e-4
-    full = run(case, torch.float32, "cpu")
+    assert errors(result, truth)["log_evidence"] <= tolerances.LOG_EVIDENCE_RELATIVE
+    return case, result
+
+
+@pytest.mark.parametrize("n_proposals", [1, 2])
+def test_sampling_stops_at_the_requested_precision(n_proposals, level):
+    case, result = assert_stops_like_the_reference(on_cpu, n_proposals)
+    full = on_cpu(case)
     assert (full.n_spent == 1920).all()
     stopped = result.n_spent < 1920
     assert (full.imputed - result.imputed)[stopped].abs().max() < 0.05 * tolerances.STANDARD_ERRORS
     assert torch.equal(full.imputed[~stopped], result.imputed[~stopped])
 
 
-def test_a_large_effective_size_is_enough(level):
+def assert_a_large_effective_size_is_enough(kernel):
     case = random_case(MIXED, 40, 480, observed=0.4)
     case.mean, case.scale = 0.1 * case.mean, 0.9 + 0.1 * case.scale
     truth = run(case, torch.float64, "reference", tolerance=0.16)
-    result = run(case, torch.float32, "cpu", tolerance=0.16)
+    result = kernel(case, tolerance=0.16)
     assert torch.equal(result.n_spent, truth.n_spent)
     first = result.n_spent == 48
     assert first.any()
     assert (result.effective_size[first] >= 0.16**-2).all()
 
 
-def assert_draws_of_the_reference(case, kernel):
+def test_a_large_effective_size_is_enough(level):
+    assert_a_large_effective_size_is_enough(on_cpu)
+
+
+def assert_draws_of_the_reference(case, kernel, **options):
     row_id = torch.tensor([5, 2**40, -3, 0, 1, 2, 3, 4, 2**33])[: len(case.x)]
-    truth = run(case, torch.float64, "reference", n_draws=70, seed=11, row_id=row_id)
-    result = kernel(case, n_draws=70, seed=11, row_id=row_id)
+    options |= {"n_draws": 70, "seed": 11, "row_id": row_id}
+    truth = run(case, torch.float64, "reference", **options)
+    result = kernel(case, **options)
     assert result.draws.shape == truth.draws.shape == (len(row_id), 70, case.x.shape[1])
     # A uniform number within single precision of a boundary may choose the neighbour.
     differing = ((result.draws - truth.draws).abs() > 1e-4).any(-1).double().mean()
@@ -222,7 +233,7 @@ def assert_draws_of_the_reference(case, kernel):
 
 def test_draws_match_the_reference(level):
     case = several_proposals(MIXED, 2, 200)
-    result = assert_draws_of_the_reference(case, lambda case, **options: run(case, torch.float32, "cpu", **options))
+    result = assert_draws_of_the_reference(case, on_cpu)
     assert torch.equal(result.draws[..., 0:3].sum(-1), torch.ones(9, 70))
 
 

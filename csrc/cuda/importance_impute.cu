@@ -279,13 +279,14 @@ __device__ void finish(const Call& call, long long row, float reference, float w
 
 }  // namespace vsae
 
-// Grid: rows, splits. `partial` may be null where there is one split.
+// Grid: rows, splits. `partial` may be null where there is one split of all samples (segment 0). Otherwise splits are
+// segments of so many samples of each proposal, from `first_sample` on, and their sums stay in `partial`.
 extern "C" __global__ void __launch_bounds__(vsae::kThreads, vsae::kBlocksPerProcessor)
-    importance_impute(int n_rows, int n_samples, int n_proposals, int n_splits, float visible_weight,
-                      const float* parameters, const float* log_scale, const int* scored, const float* target,
-                      const int* start, const int* kind, const int* first, const float* noise, const float* mean,
-                      const float* scale, const float* context, const float* x, const float* mask, float* imputed,
-                      double* log_evidence, double* effective_size, float* partial, float* log_weight) {
+    importance_impute(int n_rows, int n_samples, int n_proposals, int n_splits, int first_sample, int segment,
+                      float visible_weight, const float* parameters, const float* log_scale, const int* scored,
+                      const float* target, const int* start, const int* kind, const int* first, const float* noise,
+                      const float* mean, const float* scale, const float* context, const float* x, const float* mask,
+                      float* imputed, double* log_evidence, double* effective_size, float* partial, float* log_weight) {
     using namespace vsae;
     __shared__ __align__(16) float shared[Place::kFloats];
     const Call call{n_rows, n_samples, n_proposals, n_splits,     visible_weight, parameters, log_scale, scored,
@@ -294,10 +295,13 @@ extern "C" __global__ void __launch_bounds__(vsae::kThreads, vsae::kBlocksPerPro
     const long long row = blockIdx.x;
     const int split = blockIdx.y;
     const int per_proposal = n_samples / n_proposals;
-    const int tiles = (per_proposal + kTile - 1) / kTile;  // of a proposal
+    // A split takes an equal run of all proposals' tiles, or a segment of each proposal.
+    const int from = segment > 0 ? first_sample + split * segment : 0;
+    const int length = segment > 0 ? segment : per_proposal;
+    const int tiles = (length + kTile - 1) / kTile;  // of a proposal
     const int all = tiles * n_proposals;
-    const int begin = static_cast<int>(static_cast<long long>(all) * split / n_splits);
-    const int end = static_cast<int>(static_cast<long long>(all) * (split + 1) / n_splits);
+    const int begin = segment > 0 ? 0 : static_cast<int>(static_cast<long long>(all) * split / n_splits);
+    const int end = segment > 0 ? all : static_cast<int>(static_cast<long long>(all) * (split + 1) / n_splits);
 
     const int n_observed = prepare_row(call, row, shared);
     Accumulators sums{-3e38f, 0, 0};
@@ -305,13 +309,14 @@ extern "C" __global__ void __launch_bounds__(vsae::kThreads, vsae::kBlocksPerPro
     for (int tile = begin; tile < end; ++tile) {
         const int proposal = tile / tiles, within = tile % tiles * kTile;
         if (tile == begin || within == 0) constant = prepare_proposal(call, row, proposal, shared);
-        const int left = per_proposal - within;
-        run_tile(call, row, proposal * per_proposal + within, left < kTile ? left : kTile, n_observed, constant, shared,
-                 sums);
+        const int left = length - within;
+        run_tile(call, row, proposal * per_proposal + from + within, left < kTile ? left : kTile, n_observed, constant,
+                 shared, sums);
     }
     const float weight_sum = block_sum(sums.weight_sum, shared + Place::kReduce);
     const float square_sum = block_sum(sums.square_sum, shared + Place::kReduce);
-    if (n_splits == 1) return finish(call, row, sums.reference, weight_sum, square_sum, shared + Place::kSums);
+    if (n_splits == 1 && segment == 0)
+        return finish(call, row, sums.reference, weight_sum, square_sum, shared + Place::kSums);
     float* to = partial + (row * n_splits + split) * kPartial;
     for (int j = threadIdx.x; j < kHidden + kLogits; j += kThreads) to[3 + j] = shared[Place::kSums + j];
     if (threadIdx.x == 0) {

@@ -33,6 +33,11 @@ class CudaDecoders:
         )
 
     @property
+    def columns(self) -> tuple[list[int], list[int]]:
+        """Of numerical and of categorical attributes, in the order in which kernels hold them."""
+        return self._numbers, self._logits
+
+    @property
     def n_numbers(self) -> int:
         """Columns of numerical attributes."""
         return len(self._numbers)
@@ -245,7 +250,7 @@ def run(
     launch(
         "importance_impute",
         (n_rows, n_splits),
-        [n_rows, n_samples, n_proposals, n_splits, float(visible_weight), *constants, noise.t().contiguous(),
+        [n_rows, n_samples, n_proposals, n_splits, 0, 0, float(visible_weight), *constants, noise.t().contiguous(),
          *proposals, *rows, *results, log_weight],
     )  # fmt: skip
     if partial is not None:
@@ -255,6 +260,57 @@ def run(
             [n_samples, n_splits, float(visible_weight), *constants, *rows, *results],
         )
     return imputed, log_evidence - 0.5 * visible_weight * rest, effective_size
+
+
+def launch_segments(
+    launch: Launch,
+    model: CudaModel,
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    targets: torch.Tensor,
+    noise: torch.Tensor,
+    *,
+    context: torch.Tensor | None,
+    visible_weight: float,
+    first: int,
+    length: int,
+    n_segments: int,
+    log_weight: torch.Tensor | None,
+) -> torch.Tensor:
+    """Launch the kernel over segments of the samples.
+
+    Parameters
+    ----------
+    launch, model, mean, scale, x, mask, noise, context, visible_weight, log_weight
+        See :func:`run`.
+    targets : torch.Tensor, shape (N, scored)
+        Of :meth:`vsae_fast.cuda.scoring.Scoring.targets`.
+    first : int
+        Sample of each proposal with which the first segment begins.
+    length, n_segments : int
+        Samples of each proposal in a segment, and how many segments.
+
+    Returns
+    -------
+    torch.Tensor, shape (N, n_segments, partial)
+        What log-weights count relative to, sums of weights and of their squares, weighted hidden vector, weighted
+        probabilities.
+    """
+    n_rows, n_proposals, _ = mean.shape
+    numbers, *attributes = model.tables()
+    sums = x.new_empty(n_rows, n_segments, model.n_partial)
+    log_scale = model.decoders.log_scale[numbers.long()]
+    proposals = [mean.contiguous(), scale.contiguous(), None if context is None else context.contiguous()]
+    launch(
+        "importance_impute",
+        (n_rows, n_segments),
+        [n_rows, noise.shape[0], n_proposals, n_segments, first, length, float(visible_weight), model.parameters,
+         log_scale, model.scored, targets.contiguous(), *attributes, noise.t().contiguous(), *proposals,
+         x.contiguous(), mask.contiguous(), None, None, None, sums, log_weight],
+    )  # fmt: skip
+    return sums
 
 
 _model = lru_cache(maxsize=8)(CudaModel)  # rows come in chunks, and its parameters are many small copies
@@ -270,14 +326,23 @@ def importance_impute(
     *,
     context: torch.Tensor | None,
     visible_weight: float,
+    tolerance: float = 0.0,
     log_weight: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """:func:`run` on the device of ``x``, compiled for it and the model if need be."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """:func:`run` on the device of ``x``, compiled for it and the model if need be; and the samples spent."""
     model = _model(decoders)
     module = load("importance_impute", model.prelude(), x.device, THREADS)
+    if tolerance > 0:
+        from vsae_fast.cuda.stopping import run_until_precise
+
+        return run_until_precise(
+            module.launch, model, mean, scale, x, mask, noise, context=context, visible_weight=visible_weight,
+            tolerance=tolerance, log_weight=log_weight,
+        )  # fmt: skip
     n_processors = torch.cuda.get_device_properties(x.device).multi_processor_count
     n_splits = BLOCKS_PER_PROCESSOR * n_processors // max(x.shape[0], 1)
-    return run(
+    results = run(
         module.launch, model, n_splits, mean, scale, x, mask, noise, context=context, visible_weight=visible_weight,
         log_weight=log_weight,
     )  # fmt: skip
+    return *results, torch.full(x.shape[:1], noise.shape[0], dtype=torch.int32, device=x.device)

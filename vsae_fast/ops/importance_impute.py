@@ -24,9 +24,9 @@ from vsae_fast.ops.layout import AttributeLayout, gather_group
 from vsae_fast.ops.philox import uniforms
 from vsae_fast.ops.registry import Addresses, Op, check_like, resolve
 from vsae_fast.ops.resampling import choose, draw_given, resample
+from vsae_fast.ops.stopping import SEGMENT, segments_needed
 
 PRECISIONS = ("tf32", "bfloat16")
-SEGMENT = 48  # samples of a proposal between two looks at the standard error; kSegment in csrc/cpu/sampling_error.h
 # Hidden values that the reference holds at once: rows are cut to it, so that memory does not grow with N.
 REFERENCE_CHUNK = 1 << 22
 
@@ -89,10 +89,9 @@ def expected_value(output: torch.Tensor, layout: AttributeLayout) -> torch.Tenso
 def _samples_spent(
     log_w: torch.Tensor, value: torch.Tensor, unit: torch.Tensor, n_proposals: int, tolerance: float
 ) -> torch.Tensor:
-    """Samples of each proposal after which every standard error is below ``tolerance`` predicted spreads, shape (N,).
+    """Samples of each proposal after which every standard error is small enough, shape (N,).
 
     ``unit`` (N, D), the spread given z, is infinite where nothing is unobserved.
-    Batch means over segments of ``SEGMENT`` samples of each proposal; see csrc/cpu/sampling_error.h.
     """
     per_proposal = log_w.shape[0] // n_proposals
     n_segments = per_proposal // SEGMENT
@@ -103,21 +102,8 @@ def _samples_spent(
     own = weight.sum((0, 2))  # [B, N]
     own_square = (weight**2).sum((0, 2))  # [B, N]
     total = (weight.unsqueeze(-1) * value).sum((0, 2))  # [B, N, D]
-    spent = torch.full(own.shape[1:], per_proposal, device=own.device)
-    for b in range(n_segments, 0, -1):
-        effective_size = own[:b].sum(0) ** 2 / own_square[:b].sum(0)
-        if b == 1:
-            spent = torch.where(effective_size.rsqrt() <= tolerance, SEGMENT, spent)
-            break
-        w, s = own[:b], total[:b]
-        mean = s.sum(0) / w.sum(0).unsqueeze(-1)
-        squares = ((s - mean * w.unsqueeze(-1)) ** 2).sum(0) * b / (b - 1)
-        widened = 1 + 0.5 / (b - 1) + 1 / (3 * (b - 1) ** 2)  # Student's t with b - 1 degrees of freedom
-        variance = (squares / (w.sum(0).unsqueeze(-1) * unit) ** 2).amax(-1)
-        error = widened * (variance / (1 + variance * effective_size)).sqrt()
-        error = torch.minimum(error, effective_size.rsqrt())  # the samples' spread is no more than the whole
-        spent = torch.where(error <= tolerance, b * SEGMENT, spent)
-    return spent
+    needed = segments_needed(own, own_square, total, unit, tolerance)
+    return torch.where(needed > 0, needed * SEGMENT, per_proposal)
 
 
 def _reference(
@@ -290,13 +276,16 @@ def _cpu(
     return imputed, log_evidence, effective_size, n_spent, draws
 
 
-def _cuda(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+OnGpu = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # imputed, evidence, effective size, spent
+
+
+def _cuda(*arguments: Any, **options: Any) -> OnGpu:
     from vsae_fast.cuda.importance_impute import importance_impute
 
     return importance_impute(*arguments, **options)
 
 
-def _triton(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _triton(*arguments: Any, **options: Any) -> OnGpu:
     from vsae_fast.tensor_core.importance_impute import importance_impute
 
     return importance_impute(*arguments, **options)
@@ -367,7 +356,7 @@ def importance_impute(
     n_threads : int, optional
         Of the C++ kernel; torch's own setting where it is left out.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
-        ``"cuda"`` and ``"triton"`` take all samples whatever the tolerance.
+        ``"triton"`` takes all samples whatever the tolerance.
     precision : {"tf32", "bfloat16"}
         Of the products of ``"triton"``.
 
@@ -399,13 +388,12 @@ def importance_impute(
     run = OP.select(backend, mean)
     chosen = resolve(backend, x.dtype, x.device)
     if chosen in OP.on_gpu:
-        options = {"precision": precision} if chosen == "triton" else {}
+        options: dict[str, Any] = {"precision": precision} if chosen == "triton" else {"tolerance": tolerance}
         log_weight = x.new_empty(x.shape[0], noise.shape[0]) if n_draws else None
-        imputed, evidence, size = run(
+        imputed, evidence, size, spent = run(
             mean, scale, x, mask, noise, decoders, context=context, visible_weight=visible_weight,
             log_weight=log_weight, **options,
         )  # fmt: skip
-        spent = torch.full(x.shape[:1], noise.shape[0], dtype=torch.int32, device=x.device)
         draws = x.new_empty(x.shape[0], 0, x.shape[1])
         if log_weight is not None and row_id is not None:
             draws = resample(

@@ -241,11 +241,12 @@ def importance_impute(
     visible_weight: float,
     precision: str,
     log_weight: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """:func:`run` on the device of ``x``."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """:func:`run` on the device of ``x``; and the samples spent, which are all."""
     check_device(x.device)
     model = pack_to_score(decoders)
-    return run(
+    results = run(
         model, mean, scale, x, mask, noise, context=context, visible_weight=visible_weight, precision=precision,
         log_weight=log_weight,
     )  # fmt: skip
+    return *results, torch.full(x.shape[:1], noise.shape[0], dtype=torch.int32, device=x.device)

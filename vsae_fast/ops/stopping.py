@@ -1,0 +1,50 @@
+"""When a row has enough samples: standard errors from segments of them; see csrc/cpu/sampling_error.h."""
+
+from __future__ import annotations
+
+import torch
+
+SEGMENT = 48  # samples of a proposal between two looks at the standard error; kSegment in csrc/cpu/sampling_error.h
+
+
+def segments_needed(
+    weight: torch.Tensor,
+    square: torch.Tensor,
+    total: torch.Tensor,
+    unit: torch.Tensor,
+    tolerance: float,
+    *,
+    least: int = 1,
+) -> torch.Tensor:
+    """Segments after which every standard error is at most ``tolerance`` predicted spreads, by batch means.
+
+    Parameters
+    ----------
+    weight, square : torch.Tensor, shape (B, N)
+        Sums of each segment's weights and of their squares.
+    total : torch.Tensor, shape (B, N, D)
+        Of weights times values.
+    unit : torch.Tensor, shape (N, D)
+        Spread of a value given z, infinite where nothing is unobserved.
+    tolerance : float
+    least : int
+        Fewer are known not to suffice.
+
+    Returns
+    -------
+    torch.Tensor of int64, shape (N,)
+        0 where all of them do not suffice.
+    """
+    needed = torch.zeros(weight.shape[1], dtype=torch.int64, device=weight.device)
+    for b in range(len(weight), least - 1, -1):
+        w, s = weight[:b], total[:b]
+        effective_size = w.sum(0) ** 2 / square[:b].sum(0)
+        error = effective_size.rsqrt()  # the samples' spread is no more than the whole
+        if b > 1:
+            mean = s.sum(0) / w.sum(0).unsqueeze(-1)
+            squares = ((s - mean * w.unsqueeze(-1)) ** 2).sum(0) * b / (b - 1)
+            widened = 1 + 0.5 / (b - 1) + 1 / (3 * (b - 1) ** 2)  # Student's t with b - 1 degrees of freedom
+            variance = (squares / (w.sum(0).unsqueeze(-1) * unit) ** 2).amax(-1)
+            error = torch.minimum(widened * (variance / (1 + variance * effective_size)).sqrt(), error)
+        needed = torch.where(error <= tolerance, b, needed)
+    return needed
