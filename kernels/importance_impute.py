@@ -34,7 +34,11 @@ def importance_impute(
     log_evidence,  # [N] without what does not change with the samples
     effective_size,
     log_weights,  # [N, K] or None: every sample's, up to a constant of the row
+    partial,  # [N, segments, 3 + H + levels] or None: sums of each segment, in place of the row's results
+    level_first,  # [categories, padded] place of the first level among all levels
     per_proposal,
+    first_sample,  # of each proposal, with which the first segment begins
+    segment,  # samples of each proposal in a segment; all where there is one
     n_proposals,
     visible_weight,
     L: tl.constexpr,
@@ -43,6 +47,8 @@ def importance_impute(
     C: tl.constexpr,
     NUMBERS: tl.constexpr,
     CATEGORIES: tl.constexpr,
+    H: tl.constexpr,
+    LEVELS: tl.constexpr,  # of all categories
     L_PAD: tl.constexpr,
     M_PAD: tl.constexpr,
     H_PAD: tl.constexpr,
@@ -67,8 +73,9 @@ def importance_impute(
     PART: tl.constexpr,  # outputs of the first data layer at once, where another follows
     BFLOAT16: tl.constexpr,
 ):
-    """Impute one row; the grid has a program for each."""
+    """Impute one row, or sum up a segment of its samples; grid: rows, segments."""
     row = tl.program_id(0).to(tl.int64)
+    start = first_sample + tl.program_id(1) * segment
     latent, attribute = tl.arange(0, L_PAD), tl.arange(0, M_PAD)
     category, level = tl.arange(0, CATEGORIES_PAD), tl.arange(0, LEVELS_PAD)
     observed = tl.load(mask + row * M + attribute, mask=attribute < M, other=0.0) > 0
@@ -85,11 +92,11 @@ def importance_impute(
         own_scale = tl.load(scale + at * L + latent, mask=latent < L, other=1.0)
         constant = tl.sum(tl.log(own_scale) - 0.5 * own_mean * own_mean, 0)
         bias_of_row = context + at * C
-        for begin in range(0, per_proposal, BLOCK):
+        for begin in range(0, segment, BLOCK):
             # Keeps the compiler from holding all weights in registers across the loop.
             tl.debug_barrier()
-            sample = begin + tl.arange(0, BLOCK)
-            real = sample < per_proposal
+            sample = start + begin + tl.arange(0, BLOCK)
+            real = begin + tl.arange(0, BLOCK) < segment
             e = tl.load(
                 noise + (proposal * per_proposal + sample)[:, None] * L + latent[None, :],
                 mask=real[:, None] & (latent < L)[None, :],
@@ -148,22 +155,34 @@ def importance_impute(
                     own = tl.sum(share[:, None] * p, 0)
                     class_sum += tl.where((category == a)[:, None], own[None, :], 0.0)
 
-    for first in range(0, NUMBERS, NUMBERS_BLOCK):
-        number = first + tl.arange(0, NUMBERS_BLOCK)
-        at_weight = tl.arange(0, H_PAD)[:, None] * NUMBERS_PAD + number[None, :]
-        output = tl.sum(tl.load(parameters + NUMBER_WEIGHT + at_weight) * hidden_sum[:, None], 0) / weight_sum
-        output += tl.load(parameters + NUMBER_BIAS + number)
-        seen = tl.load(mask + row * M + tl.load(number_attribute + number), mask=number < NUMBERS, other=0.0) > 0
-        column = row * D + tl.load(number_column + number)
-        value = tl.load(x + column, mask=seen, other=0.0)
-        tl.store(imputed + column, tl.where(seen, value, output), mask=number < NUMBERS)
-    if CATEGORIES:
-        exists = category < CATEGORIES
-        start = tl.load(level_start + category)
-        column = row * D + start[:, None] + level[None, :]
-        within = exists[:, None] & (level[None, :] < tl.load(level_width + category)[:, None])
-        seen = tl.load(mask + row * M + tl.load(level_attribute + category), mask=exists, other=0.0) > 0
-        value = tl.load(x + column, mask=within & seen[:, None], other=0.0)
-        tl.store(imputed + column, tl.where(seen[:, None], value, class_sum / weight_sum), mask=within)
-    tl.store(log_evidence + row, reference + tl.log(weight_sum))
-    tl.store(effective_size + row, weight_sum * weight_sum / square_sum)
+    if partial is not None:
+        to = partial + (row * tl.num_programs(1) + tl.program_id(1)) * (3 + H + LEVELS)
+        tl.store(to, reference)
+        tl.store(to + 1, weight_sum)
+        tl.store(to + 2, square_sum)
+        hidden = tl.arange(0, H_PAD)
+        tl.store(to + 3 + hidden, hidden_sum, mask=hidden < H)
+        if CATEGORIES:
+            place = 3 + H + tl.load(level_first + category)[:, None] + level[None, :]
+            within = (category < CATEGORIES)[:, None] & (level[None, :] < tl.load(level_width + category)[:, None])
+            tl.store(to + place, class_sum, mask=within)
+    else:
+        for first in range(0, NUMBERS, NUMBERS_BLOCK):
+            number = first + tl.arange(0, NUMBERS_BLOCK)
+            at_weight = tl.arange(0, H_PAD)[:, None] * NUMBERS_PAD + number[None, :]
+            output = tl.sum(tl.load(parameters + NUMBER_WEIGHT + at_weight) * hidden_sum[:, None], 0) / weight_sum
+            output += tl.load(parameters + NUMBER_BIAS + number)
+            seen = tl.load(mask + row * M + tl.load(number_attribute + number), mask=number < NUMBERS, other=0.0) > 0
+            column = row * D + tl.load(number_column + number)
+            value = tl.load(x + column, mask=seen, other=0.0)
+            tl.store(imputed + column, tl.where(seen, value, output), mask=number < NUMBERS)
+        if CATEGORIES:
+            exists = category < CATEGORIES
+            start = tl.load(level_start + category)
+            column = row * D + start[:, None] + level[None, :]
+            within = exists[:, None] & (level[None, :] < tl.load(level_width + category)[:, None])
+            seen = tl.load(mask + row * M + tl.load(level_attribute + category), mask=exists, other=0.0) > 0
+            value = tl.load(x + column, mask=within & seen[:, None], other=0.0)
+            tl.store(imputed + column, tl.where(seen[:, None], value, class_sum / weight_sum), mask=within)
+        tl.store(log_evidence + row, reference + tl.log(weight_sum))
+        tl.store(effective_size + row, weight_sum * weight_sum / square_sum)

@@ -50,7 +50,7 @@ def test_kernels_match_the_float64_reference_under_the_interpreter(cases):
 
 
 LAUNCH = ("num_warps", "num_stages")
-INTEGERS = ("per_proposal", "proposal", "noise_step")  # and what begins with n_
+INTEGERS = ("per_proposal", "proposal", "noise_step", "first_sample", "segment")  # and what begins with n_
 TABLES = ("number_", "level_", "scored_", "attribute", "start", "kind", "member")
 
 
@@ -90,34 +90,40 @@ def packed(layout, widths):
     return pack_to_score(random_case(layout, 1, 1, data_widths=widths).decoders.to(torch.float32, torch.device("cpu")))
 
 
-# What the assembler keeps on the stack all the same: width, precision, whether log-weights are kept, capability.
+NOT_GIVEN = {
+    "results": ("log_weights", "partial"),
+    "results and log-weights": ("partial",),
+    "segments": ("imputed", "log_evidence", "effective_size", "log_weights"),
+}
+# What the assembler keeps on the stack all the same: width, precision, what is written, capability.
 SPILLS = {
-    (64, "bfloat16", False, 86): 8,
-    (128, "bfloat16", False, 86): 8,
-    (128, "bfloat16", True, 86): 8,
+    (64, "bfloat16", "results", 86): 8,
+    (128, "bfloat16", "results", 86): 8,
+    (128, "bfloat16", "results and log-weights", 86): 8,
+    (128, "tf32", "results and log-weights", 90): 48,
 }  # fmt: skip
 
 
 @needs_triton
 @pytest.mark.parametrize("capability", [80, 86, 90])
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
-@pytest.mark.parametrize("draws", [False, True])
+@pytest.mark.parametrize("what", ["results", "results and log-weights", "segments"])
 @pytest.mark.parametrize(
     ("layout", "widths"), [(NUMERICAL_12, (64,)), (MUSHROOM_LIKE, (64,)), (NUMERICAL_12, (128,))],
     ids=["paper", "categorical", "128"],
 )  # fmt: skip
 def test_machine_code_multiplies_on_tensor_cores_and_does_not_spill(
-    layout, widths, draws, precision, capability, tmp_path, request
+    layout, widths, what, precision, capability, tmp_path, request
 ):
     pytest.importorskip("triton")
-    spilled = SPILLS.get((*widths, precision, draws, capability)) if layout is NUMERICAL_12 else None
+    spilled = SPILLS.get((*widths, precision, what, capability)) if layout is NUMERICAL_12 else None
     if spilled:
         reason = f"the assembler keeps {spilled} bytes on the stack"
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     from vsae_fast.kernels.importance_impute import importance_impute as kernel
 
     model = packed(layout, widths)
-    options = compiled_for(model.constants | tile(model, precision) | ({} if draws else {"log_weights": None}))
+    options = compiled_for(model.constants | tile(model, precision) | dict.fromkeys(NOT_GIVEN[what]))
     ptx = machine_code(kernel, capability=capability, tmp_path=tmp_path, **options)
     assert re.search(r"\bwgmma\.mma_async" if capability == 90 else r"\bmma\.sync", ptx)
     assert ("bf16" in ptx) == (precision == "bfloat16")

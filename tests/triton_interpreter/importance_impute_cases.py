@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from tests.random_models import CATEGORICAL, MANY, MIXED, NUMERICAL_12, ONE_CATEGORY, ONE_NUMBER, random_case
-from tests.test_importance_impute import assert_as_good_as_eager, assert_draws_of_the_reference, several_proposals
+from tests.test_importance_impute import (
+    assert_a_large_effective_size_is_enough,
+    assert_as_good_as_eager,
+    assert_draws_of_the_reference,
+    assert_stops_like_the_reference,
+    errors,
+    several_proposals,
+)
 from tests.test_importance_impute import run as run_op
 from vsae_fast.ops.importance_impute import OP, Imputation
 from vsae_fast.ops.layout import AttributeLayout
@@ -53,14 +60,34 @@ def test_more_numbers_than_a_block():
     assert_as_good_as_eager(random_case(MANY, 2, 70, data_widths=(128, 128)), emulate)
 
 
-@pytest.mark.parametrize(
-    "case", [several_proposals(MIXED, 5, 300), random_case(CATEGORICAL, 2, 50, context=True)], ids=["mixed", "levels"]
-)
-def test_draws_are_those_of_the_reference(case, monkeypatch):
+@pytest.fixture
+def kernel(monkeypatch):
+    """The op with backend="triton" for tensors on the CPU."""
     monkeypatch.setattr("vsae_fast.tensor_core.importance_impute.check_device", lambda device: None)
     chosen = OP.select
     monkeypatch.setattr(OP, "select", lambda backend, tensor: OP.on_gpu.get(backend) or chosen(backend, tensor))
-    assert_draws_of_the_reference(case, lambda case, **options: run_op(case, torch.float32, "triton", **options))
+    return lambda case, **options: run_op(case, torch.float32, "triton", **options)
+
+
+@pytest.mark.parametrize(
+    "case", [several_proposals(MIXED, 5, 300), random_case(CATEGORICAL, 2, 50, context=True)], ids=["mixed", "levels"]
+)
+def test_draws_are_those_of_the_reference(case, kernel):
+    assert_draws_of_the_reference(case, kernel)
+
+
+def test_sampling_stops_at_the_requested_precision(kernel):
+    assert_stops_like_the_reference(kernel, 1)
+    assert_a_large_effective_size_is_enough(kernel)
+
+
+@pytest.mark.parametrize("tolerance", [1e-9, 0.3])
+@pytest.mark.parametrize("case", [several_proposals(MIXED, 2, 250), random_case(CATEGORICAL, 3, 130)], ids=["m", "5c"])
+def test_what_stops_is_the_reference(case, tolerance, kernel):
+    truth = run_op(case, torch.float64, "reference", tolerance=tolerance, visible_weight=0.3)
+    result = kernel(case, tolerance=tolerance, visible_weight=0.3)
+    assert torch.equal(result.n_spent, truth.n_spent)
+    assert max(errors(result, truth).values()) <= 1e-4
 
 
 def test_wide_numerical_attributes_are_scored_in_the_hidden_space():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import accumulate
 
 import torch
@@ -10,11 +10,11 @@ import torch
 from vsae_fast.cuda.compiler import Launch, load
 from vsae_fast.cuda.dense import CHUNK, MOST_OUTPUTS, SHARED_BYTES, THREADS, TILES, choose_tile
 from vsae_fast.cuda.scoring import Scoring
+from vsae_fast.cuda.stopping import PARTIAL, run_until_precise
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.ops.layout import KIND_NAMES, AttributeLayout
 
 BLOCKS_PER_PROCESSOR = 8  # wanted at least: where rows are fewer, blocks share a row's samples
-PARTIAL = 3  # floats of a run of samples beside its sums
 
 
 class CudaDecoders:
@@ -31,11 +31,6 @@ class CudaDecoders:
             [c for a, own in enumerate(decoders.layout.kinds) if own == kind for c in _span(decoders.layout, a)]
             for kind in KIND_NAMES
         )
-
-    @property
-    def columns(self) -> tuple[list[int], list[int]]:
-        """Of numerical and of categorical attributes, in the order in which kernels hold them."""
-        return self._numbers, self._logits
 
     @property
     def n_numbers(self) -> int:
@@ -239,13 +234,13 @@ def run(
     if n_rows == 0:
         return imputed, log_evidence, effective_size
     n_splits = max(1, min(n_splits, n_proposals * -(-(n_samples // n_proposals) // model.tile)))
-    partial = x.new_empty(n_rows, n_splits, model.n_partial) if n_splits > 1 else None
+    sums = x.new_empty(n_rows, n_splits, model.n_partial) if n_splits > 1 else None
     numbers, *attributes = model.tables()
     targets, rest = model.scoring.targets(x, mask)
     log_scale = model.decoders.log_scale[numbers.long()]
     constants = [model.parameters, log_scale, model.scored, targets, *attributes]
     rows = [x.contiguous(), mask.contiguous()]
-    results = [imputed, log_evidence, effective_size, partial]
+    results = [imputed, log_evidence, effective_size, sums]
     proposals = [mean.contiguous(), scale.contiguous(), None if context is None else context.contiguous()]
     launch(
         "importance_impute",
@@ -253,7 +248,7 @@ def run(
         [n_rows, n_samples, n_proposals, n_splits, 0, 0, float(visible_weight), *constants, noise.t().contiguous(),
          *proposals, *rows, *results, log_weight],
     )  # fmt: skip
-    if partial is not None:
+    if sums is not None:
         launch(
             "merge_importance_impute",
             (n_rows, 1),
@@ -333,11 +328,9 @@ def importance_impute(
     model = _model(decoders)
     module = load("importance_impute", model.prelude(), x.device, THREADS)
     if tolerance > 0:
-        from vsae_fast.cuda.stopping import run_until_precise
-
         return run_until_precise(
-            module.launch, model, mean, scale, x, mask, noise, context=context, visible_weight=visible_weight,
-            tolerance=tolerance, log_weight=log_weight,
+            partial(launch_segments, module.launch, model), model.scoring, decoders, mean, scale, x, mask, noise,
+            context=context, visible_weight=visible_weight, tolerance=tolerance, log_weight=log_weight,
         )  # fmt: skip
     n_processors = torch.cuda.get_device_properties(x.device).multi_processor_count
     n_splits = BLOCKS_PER_PROCESSOR * n_processors // max(x.shape[0], 1)

@@ -356,7 +356,6 @@ def importance_impute(
     n_threads : int, optional
         Of the C++ kernel; torch's own setting where it is left out.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
-        ``"triton"`` takes all samples whatever the tolerance.
     precision : {"tf32", "bfloat16"}
         Of the products of ``"triton"``.
 
@@ -388,11 +387,11 @@ def importance_impute(
     run = OP.select(backend, mean)
     chosen = resolve(backend, x.dtype, x.device)
     if chosen in OP.on_gpu:
-        options: dict[str, Any] = {"precision": precision} if chosen == "triton" else {"tolerance": tolerance}
+        options = {"precision": precision} if chosen == "triton" else {}
         log_weight = x.new_empty(x.shape[0], noise.shape[0]) if n_draws else None
         imputed, evidence, size, spent = run(
             mean, scale, x, mask, noise, decoders, context=context, visible_weight=visible_weight,
-            log_weight=log_weight, **options,
+            tolerance=tolerance, log_weight=log_weight, **options,
         )  # fmt: skip
         draws = x.new_empty(x.shape[0], 0, x.shape[1])
         if log_weight is not None and row_id is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from itertools import pairwise
+from functools import lru_cache, partial
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
 
 from vsae_fast.cuda.scoring import Scoring
+from vsae_fast.cuda.stopping import PARTIAL, run_until_precise
 from vsae_fast.ops.elbo import HALF_LOG_TWO_PI
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.tensor_core.device import check_device, launcher
@@ -61,6 +62,7 @@ class PackedModel(NamedTuple):
     decoders: FoldedDecoders
     scoring: Scoring | None
     scored_attribute: torch.Tensor | None
+    level_first: torch.Tensor
 
 
 def pack(decoders: FoldedDecoders, scoring: Scoring | None = None) -> PackedModel:
@@ -118,8 +120,10 @@ def pack(decoders: FoldedDecoders, scoring: Scoring | None = None) -> PackedMode
         biases.append(log_scale.new_full((levels,), FAR_BELOW_ZERO))
         biases[-1][:own] = output.bias[begin : begin + own]
     constants["LEVEL_WEIGHT"], constants["LEVEL_BIAS"] = packer.add_all(weights), packer.add_all(biases)
-    level_attribute, level_start, level_width = (
-        _table([c[i] for c in categories], n_padded, device) for i in (0, 1, 2)
+    widths = [c[2] for c in categories]
+    level_attribute, level_start, level_width, level_first = (
+        _table(values, n_padded, device)
+        for values in (*([c[i] for c in categories] for i in (0, 1, 2)), [0, *accumulate(widths)][:-1])
     )
     constants.update(
         L=n_latent, M=n_attributes, D=layout.n_columns, C=width, NUMBERS=len(numbers),
@@ -127,9 +131,12 @@ def pack(decoders: FoldedDecoders, scoring: Scoring | None = None) -> PackedMode
         NUMBERS_PAD=numbers_padded, NUMBERS_BLOCK=block, CATEGORIES_PAD=n_padded, LEVELS_PAD=levels,
         SLOPE=decoders.negative_slope,
     )  # fmt: skip
-    scored_attribute = None if scoring is None else _add_scoring(packer, scoring, height, constants)
+    scored_attribute = None
+    if scoring is not None:
+        scored_attribute = _add_scoring(packer, scoring, height, constants)
+        constants.update(H=n_hidden, LEVELS=sum(widths))
     tensors = [packer.run(), number_column, number_attribute, level_start, level_width, level_attribute]
-    return PackedModel(tensors, constants, decoders, scoring, scored_attribute)
+    return PackedModel(tensors, constants, decoders, scoring, scored_attribute, level_first)
 
 
 def _add_scoring(packer: _Packer, scoring: Scoring, height: int, constants: dict[str, Any]) -> torch.Tensor:
@@ -188,23 +195,69 @@ def run(
     imputed = x.new_empty(x.shape)
     evidence, size = (x.new_empty(n_rows) for _ in range(2))
     assert model.scoring is not None
-    assert model.scored_attribute is not None
-    row_bias = bias_of_rows(model, (n_rows, n_proposals), context)
     targets, rest = model.scoring.targets(x, mask)
-    if n_rows:
-        launch = launcher("importance_impute", **model.constants, **tile(model, precision))
-        inputs = [tensor.contiguous() for tensor in (noise, mean, scale, row_bias, x, mask, targets)]
-        sizes = [noise.shape[0] // n_proposals, n_proposals, float(visible_weight)]
-        launch(
-            "importance_impute",
-            (n_rows, 1),
-            [*model.tensors, model.scored_attribute, *inputs, imputed, evidence, size, log_weight, *sizes],
-        )
+    _launch(
+        model, precision, (mean, scale, x, mask, targets, noise), context, visible_weight,
+        (imputed, evidence, size, log_weight, None), first=0, length=noise.shape[0] // n_proposals, n_segments=1,
+    )  # fmt: skip
     # What does not change with the samples: normalising constants of the observed numbers.
     columns, attributes = (model.tensors[i][: model.constants["NUMBERS"]].long() for i in (1, 2))
     terms = torch.where(mask[:, attributes] > 0, -model.decoders.log_scale[columns] - HALF_LOG_TWO_PI, 0.0)
     constant = visible_weight * (terms.double().sum(1) - 0.5 * rest) - math.log(noise.shape[0])
     return imputed, evidence.double() + constant, size.double()
+
+
+def launch_segments(
+    model: PackedModel,
+    precision: str,
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    targets: torch.Tensor,
+    noise: torch.Tensor,
+    *,
+    context: torch.Tensor | None,
+    visible_weight: float,
+    first: int,
+    length: int,
+    n_segments: int,
+    log_weight: torch.Tensor | None,
+) -> torch.Tensor:
+    """:func:`vsae_fast.cuda.importance_impute.launch_segments` with Triton's kernel."""
+    n_partial = PARTIAL + model.constants["H"] + model.constants["LEVELS"]
+    sums = x.new_empty(x.shape[0], n_segments, n_partial)
+    _launch(
+        model, precision, (mean, scale, x, mask, targets, noise), context, visible_weight,
+        (None, None, None, log_weight, sums), first=first, length=length, n_segments=n_segments,
+    )  # fmt: skip
+    return sums
+
+
+def _launch(
+    model: PackedModel,
+    precision: str,
+    given: tuple[torch.Tensor, ...],
+    context: torch.Tensor | None,
+    visible_weight: float,
+    results: tuple[torch.Tensor | None, ...],
+    *,
+    first: int,
+    length: int,
+    n_segments: int,
+) -> None:
+    mean, scale, x, mask, targets, noise = given
+    n_rows, n_proposals, _ = mean.shape
+    if n_rows == 0:
+        return
+    row_bias = bias_of_rows(model, (n_rows, n_proposals), context)
+    inputs = [tensor.contiguous() for tensor in (noise, mean, scale, row_bias, x, mask, targets)]
+    sizes = [noise.shape[0] // n_proposals, first, length, n_proposals, float(visible_weight)]
+    launcher("importance_impute", **model.constants, **tile(model, precision))(
+        "importance_impute",
+        (n_rows, n_segments),
+        [*model.tensors, model.scored_attribute, *inputs, *results, model.level_first, *sizes],
+    )
 
 
 def bias_of_rows(model: PackedModel, shape: tuple[int, ...], context: torch.Tensor | None) -> torch.Tensor:
@@ -240,11 +293,18 @@ def importance_impute(
     context: torch.Tensor | None,
     visible_weight: float,
     precision: str,
+    tolerance: float,
     log_weight: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """:func:`run` on the device of ``x``; and the samples spent, which are all."""
+    """:func:`run` on the device of ``x``, and the samples spent."""
     check_device(x.device)
     model = pack_to_score(decoders)
+    if tolerance > 0:
+        assert model.scoring is not None
+        return run_until_precise(
+            partial(launch_segments, model, precision), model.scoring, decoders, mean, scale, x, mask, noise,
+            context=context, visible_weight=visible_weight, tolerance=tolerance, log_weight=log_weight,
+        )  # fmt: skip
     results = run(
         model, mean, scale, x, mask, noise, context=context, visible_weight=visible_weight, precision=precision,
         log_weight=log_weight,
