@@ -94,7 +94,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``; ``"auto"`` is the CPU.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
         Kernels of training and imputation: ``"auto"`` takes C++ on the CPU, ``"reference"`` is plain PyTorch.
-        ``"cuda"`` (extra ``cuda``) and ``"triton"`` (tensor cores) are kernels for GPUs. Neither has been run on one yet.
+        ``"cuda"`` (extra ``cuda``) and ``"triton"`` (tensor cores) are kernels for GPUs; neither has been run on one.
     precision : {"float32", "tf32", "bfloat16"}, optional
         What products are multiplied in: float32, or with ``backend="triton"`` one of the others, tf32 where it is left
         out.
