@@ -177,6 +177,15 @@ def test_draws_are_those_of_the_reference(kernel):
     assert_draws_of_the_reference(several_proposals(MIXED, 2, 400), kernel, tolerance=0.3)
 
 
+def test_no_rows_do_not_stop_anything(kernel):
+    case = random_case(MIXED, 1, 100)
+    for name in ("mean", "scale", "x", "mask"):
+        setattr(case, name, getattr(case, name)[:0])
+    result = kernel(case, tolerance=0.1, n_draws=2)
+    assert result.imputed.shape == (0, MIXED.n_columns)
+    assert result.draws.shape == (0, 2, MIXED.n_columns)
+
+
 @pytest.mark.parametrize(
     ("n_segments", "expected"),
     [(0, []), (1, [(0, 1)]), (2, [(0, 2)]), (20, [(0, 2), (2, 4), (4, 8), (8, 16), (16, 20)])],

@@ -105,13 +105,13 @@ def run_until_precise(
             log_weight[on] = own
 
     for begin, end in rounds(n_segments):
+        if len(on) == 0:
+            break
         compute(begin, end, SEGMENT)
         weight, square, total = _weighted(decoders, sums[on, :end])
         needed = segments_needed(weight, square, total, unit[on], tolerance, least=begin + 1)
         taken[on] = torch.where(needed > 0, needed, taken[on])
         on = on[needed == 0]
-        if len(on) == 0:
-            break
     if len(on) and per_proposal > n_segments * SEGMENT:
         compute(n_segments, n_segments + 1, per_proposal - n_segments * SEGMENT)
 
