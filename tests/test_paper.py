@@ -222,13 +222,27 @@ def line(method, seed, value, scale="full", data="yeast", mechanism="MAR", metri
 def test_report_takes_the_longest_runs_and_never_mixes_scales():
     column = TABLES["table5"].columns[0]
     lines = [line("VAE", 0, 0.9, "40 epochs"), line("VAE", 0, 0.5), line("VAE", 1, 0.7), line("VAE", 2, 0.1, "quick")]
-    found = report.ours(lines, column, "VAE", "rms", None)
+    found, shorter = report.ours(lines, column, "VAE", "rms", None)
     assert found.mean == pytest.approx(0.6)
     assert found.spread == pytest.approx(math.sqrt(0.02))
     assert (found.seeds, found.scale) == (2, "full")
-    assert report.ours(lines[:1], column, "VAE", "rms", None).scale == "40 epochs"
-    assert report.ours(lines[3:], column, "VAE", "rms", None) is None
-    assert report.ours(lines, column, "VAE", "rms", "quick").mean == 0.1
+    assert (shorter.mean, shorter.scale) == (0.9, "40 epochs")
+    assert report.ours(lines[3:], column, "VAE", "rms", None) == []
+    assert report.ours(lines, column, "VAE", "rms", "quick")[0].mean == 0.1
+    row = next(r for r in report.rows("table5", lines) if r["method"] == "VAE")
+    assert row["difference"] == pytest.approx(0.6 - 0.485)
+    assert [own["mean"] for own in row["shorter"]] == [0.9]
+
+
+def test_methods_are_compared_at_one_scale_and_on_the_same_seeds():
+    column = TABLES["table5"].columns[0]
+    lines = [line("VSAE", 0, 0.4), line("VSAE", 0, 0.3, "40 epochs"), line("VAE", 0, 0.5, "40 epochs")]
+    assert report.paired(lines, column, ("VSAE", "VAE"), "rms") == (0.3, 0.5, 1, "40 epochs")
+    lines += [line("VAE", 1, 0.1), line("VAE", 2, 0.7), line("VSAE", 2, 0.2)]
+    assert report.paired(lines, column, ("VSAE", "VAE"), "rms") == (0.2, 0.7, 1, "full")
+    assert report.paired(lines, column, ("VSAE", "CVAE"), "rms") is None
+    lines = [line("HI-VAE", 0, 0.3, "40 epochs"), line(FLOOR, 0, 0.2), line(FLOOR, 1, 0.9)]
+    assert report.paired(lines, column, ("HI-VAE", FLOOR), "rms") == (0.3, 0.2, 1, "40 epochs")
 
 
 def test_report_names_the_nearest_normalisation_and_reversed_orderings():

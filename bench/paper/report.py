@@ -47,25 +47,30 @@ def metric_name(column: Column, normalization: str) -> str:
     return f"NRMSE {normalization}" if column.metric == "NRMSE" else column.metric
 
 
-def ours(lines: list[Line], column: Column, method: str, normalization: str, scale: str | None) -> Ours | None:
-    """Mean and spread over the seeds, at the given scale or else at the largest that was run."""
+Scores = dict[str, dict[int, float]]  # of each seed at each scale, the largest scale first
+
+
+def scores(lines: list[Line], column: Column, method: str, normalization: str, scale: str | None) -> Scores:
+    """What was measured for one method and column, at the given scale or at all but ``"quick"``."""
     key = (column.data, column.mechanism, column.missing, method)
-    found = [
-        line
-        for line in lines
-        if (line["data"], line["mechanism"], line["missing"], line["method"]) == key
-        and metric_name(column, normalization) in line["scores"]
-        and (line["scale"] == scale if scale is not None else line["scale"] != "quick")
-    ]
-    if not found:
-        return None
-    best = max((line["scale"] for line in found), key=_length)
-    chosen = {
-        line["seed"]: line["scores"][metric_name(column, normalization)] for line in found if line["scale"] == best
-    }
-    values = list(chosen.values())
-    spread = statistics.stdev(values) if len(values) > 1 else math.nan
-    return Ours(statistics.fmean(values), spread, len(values), best)
+    name = metric_name(column, normalization)
+    found: Scores = {}
+    for line in lines:
+        if (line["data"], line["mechanism"], line["missing"], line["method"]) != key or name not in line["scores"]:
+            continue
+        if line["scale"] == scale if scale is not None else line["scale"] != "quick":
+            found.setdefault(line["scale"], {})[line["seed"]] = line["scores"][name]
+    return {own: found[own] for own in sorted(found, key=_length, reverse=True)}
+
+
+def ours(lines: list[Line], column: Column, method: str, normalization: str, scale: str | None) -> list[Ours]:
+    """Mean and spread over the seeds at each scale, the largest first."""
+    found = []
+    for own, of_seeds in scores(lines, column, method, normalization, scale).items():
+        values = list(of_seeds.values())
+        spread = statistics.stdev(values) if len(values) > 1 else math.nan
+        found.append(Ours(statistics.fmean(values), spread, len(values), own))
+    return found
 
 
 def _length(scale: str) -> float:
@@ -82,9 +87,8 @@ def nearest_normalization(lines: list[Line]) -> tuple[str, dict[str, float]]:
         logs = []
         for name in ("table5", "table6"):
             for column, printed in zip(TABLES[name].columns, TABLES[name].rows["VSAE"], strict=True):
-                found = ours(lines, column, "VSAE", normalization, None) if column.metric == "NRMSE" else None
-                if found is not None:
-                    logs.append(abs(math.log(found.mean / printed.mean)))
+                found = ours(lines, column, "VSAE", normalization, None) if column.metric == "NRMSE" else []
+                logs += [abs(math.log(own.mean / printed.mean)) for own in found[:1]]
         if logs:
             distances[normalization] = statistics.fmean(logs)
     return min(distances, key=distances.__getitem__, default="rms"), distances
@@ -97,15 +101,16 @@ def rows(name: str, lines: list[Line], scale: str | None = None) -> list[dict[st
     for method in methods_of(name):
         printed = TABLES[name].rows.get(method)
         for i, column in enumerate(TABLES[name].columns):
-            found = ours(lines, column, method, normalization, scale)
+            largest, *shorter = ours(lines, column, method, normalization, scale) or [None]
             result.append(
                 {
                     "method": method,
                     "column": column.title,
                     "metric": metric_name(column, normalization),
                     "printed": printed[i]._asdict() if printed is not None else None,
-                    "ours": found._asdict() if found is not None else None,
-                    "difference": found.mean - printed[i].mean if found and printed else None,
+                    "ours": largest._asdict() if largest is not None else None,
+                    "shorter": [own._asdict() for own in shorter if own is not None],
+                    "difference": largest.mean - printed[i].mean if largest and printed else None,
                 }
             )
     return result
@@ -119,7 +124,7 @@ def markdown(name: str, lines: list[Line], scale: str | None = None) -> str:
         printed, found = row["printed"], row["ours"]
         text = [
             "" if printed is None else f"{printed['mean']:.4f} ± {printed['spread']:.4f}",
-            "not run" if found is None else _figure(found),
+            "not run" if found is None else "; ".join(map(_figure, [found, *row["shorter"]])),
             "" if row["difference"] is None else f"{row['difference']:+.4f}",
         ]
         if found is not None and row["method"] != FLOOR:
@@ -158,6 +163,25 @@ ORDERINGS = [
 ]
 
 
+def paired(
+    lines: list[Line], column: Column, methods: tuple[str, str], normalization: str
+) -> tuple[float, float, int, str] | None:
+    """Means of two methods over the seeds that both have, at the largest scale at which they have some.
+
+    Returns
+    -------
+    tuple of (mean, mean, seeds, scale), or None
+    """
+    a, b = (scores(lines, column, method, normalization, None) for method in methods)
+    for scale, of_seeds in a.items():
+        others = b.get("full" if methods[1] == FLOOR else scale, {})
+        seeds = sorted(set(of_seeds) & set(others))
+        if seeds:
+            first, second = (statistics.fmean(own[seed] for seed in seeds) for own in (of_seeds, others))
+            return first, second, len(seeds), scale
+    return None
+
+
 def orderings(lines: list[Line]) -> str:
     """Who is ahead of whom, column by column, as a table."""
     normalization, _ = nearest_normalization(lines)
@@ -165,15 +189,16 @@ def orderings(lines: list[Line]) -> str:
     for better, worse, names in ORDERINGS:
         for name in names:
             for column in TABLES[name].columns:
-                a, b = (ours(lines, column, method, normalization, None) for method in (better, worse))
-                if a is None or b is None or (a.scale != b.scale and worse != FLOOR):
+                found = paired(lines, column, (better, worse), normalization)
+                if found is None:
                     continue
-                verdict = "holds" if a.mean <= b.mean else "**the other way**"
+                first, second, seeds, scale = found
+                verdict = "holds" if first <= second else "**the other way**"
                 found_rows.append(
                     (f"{better} at least as good as {worse}", f"{name.replace('table', 'Table ')}, {column.title}",
-                     f"{a.mean:.4f}", f"{b.mean:.4f}", verdict, "" if a.scale == "full" else a.scale)
+                     f"{first:.4f}", f"{second:.4f}", verdict, str(seeds), "" if scale == "full" else scale)
                 )  # fmt: skip
-    return table(("expected", "where", "first", "second", "", "scale"), found_rows)
+    return table(("expected", "where", "first", "second", "", "seeds", "scale"), found_rows)
 
 
 def write(name: str, results: Path, folder: Path, scale: str | None) -> str:
