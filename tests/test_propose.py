@@ -3,6 +3,7 @@ import torch
 
 from tests import tolerances
 from tests.random_models import CATEGORICAL, MIXED, NUMERICAL_12, ONE_CATEGORY, ONE_NUMBER, random_rows
+from vsae_fast.imputation import chunk_rows
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.ops.propose import propose
@@ -146,3 +147,11 @@ def test_wrong_arguments_are_named(generator):
         propose(x, mask, encoders, n_threads=0)
     with pytest.raises(ValueError, match="takes float32 tensors on the CPU"):
         propose(x.double(), mask.double(), encoders.to(torch.float64, x.device), backend="cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "n_samples", "n_columns", "expected"),
+    [("cpu", 1000, 12, 2048), ("cuda", 1000, 12, 65536), ("cuda", 1000, 1568, 4076), ("cuda", 10**6, 1568, 2048)],
+)
+def test_a_gpu_takes_more_rows_at_once(device, n_samples, n_columns, expected):
+    assert chunk_rows(torch.device(device), n_samples, n_columns) == expected

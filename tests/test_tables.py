@@ -12,6 +12,7 @@ import torch
 import vsae_fast
 from vsae_fast.missingness import ampute
 from vsae_fast.table.containers import read_table
+from vsae_fast.table.encode import encode
 
 QUICK = {"epochs": 1, "n_samples": 5, "random_state": 0}
 
@@ -306,9 +307,12 @@ def test_many_chunks(monkeypatch):
     table = pandas_table()
     imputer = vsae_fast.VSAEImputer(**QUICK).fit(table)
     expected = imputer.transform(table)
-    monkeypatch.setattr("vsae_fast.filling.CHUNK_ROWS", 7)
+    chunks = []
+    monkeypatch.setattr("vsae_fast.imputation.CHUNK_ROWS", 7)
+    monkeypatch.setattr("vsae_fast.filling.encode", lambda *a: chunks.append(len(a[2])) or encode(*a))
     monkeypatch.setattr("vsae_fast.table.mask.CHECKED_ROWS", 11)
     pd.testing.assert_frame_equal(imputer.transform(table), expected, check_exact=True)
+    assert chunks == [7] * 8 + [4]
     np.testing.assert_array_equal(imputer.score_samples(table).shape, (60,))
     with pytest.raises(ValueError, match=r"infinity in column.*float64, float32"):
         imputer.transform(table.assign(float64=np.inf, float32=np.float32(np.inf)))

@@ -348,6 +348,11 @@ class EnsembleImputer:
         self._self_masking = self_masking or {}
         self._drawing = members if drawing is None else [members[i] for i in drawing]
 
+    @property
+    def chunk_rows(self) -> int:
+        """Rows that are best imputed at once."""
+        return self.members[0].chunk_rows
+
     def run(self, x: torch.Tensor, mask: torch.Tensor) -> Imputation:
         """Impute rows: mean of the members' means and class probabilities.
 

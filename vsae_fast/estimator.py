@@ -295,7 +295,8 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
                 assert imputer is not None
                 return imputer.draw(x, m, number, start, seed)
 
-            result, _ = fill(schema, table, observed, drawn if imputer is not None else None)
+            values, n_rows = (None, None) if imputer is None else (drawn, imputer.chunk_rows)
+            result, _ = fill(schema, table, observed, values, n_rows)
             return drop_columns(result, dropped)
 
         return MultipleImputation(draw, np.delete(~observed, dropped, axis=1), int(n_imputations))
@@ -451,8 +452,9 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
 
     def _complete(self, table: Table, observed: BoolArray) -> Any:
         """Complete a table that has been checked; warn of levels that were not there at fit."""
-        values = expected_values(self._imputer()) if self.models_ else None
-        result, unseen = fill(self.schema_, table, observed, values)
+        imputer = self._imputer() if self.models_ else None
+        values, n_rows = (None, None) if imputer is None else (expected_values(imputer), imputer.chunk_rows)
+        result, unseen = fill(self.schema_, table, observed, values, n_rows)
         if unseen:
             counts = ", ".join(f"{name} ({count} cells)" for name, count in unseen.items())
             warn_caller(f"levels not seen at fit are treated as missing: {counts}")
@@ -468,7 +470,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         values = np.zeros(table.shape[0])
         if self.models_:
             imputer = self._imputer(tolerance=0.0, **options)
-            for chunk in chunks(self.schema_, table, observed):
+            for chunk in chunks(self.schema_, table, observed, imputer.chunk_rows):
                 result = getattr(imputer.run(chunk.x, chunk.mask), field)
                 values[chunk.start : chunk.start + len(result)] = result.numpy()
         return values

@@ -44,14 +44,17 @@ class Chunk:
             self.x, self.mask = torch.from_numpy(x), torch.from_numpy(mask)
 
 
-def chunks(schema: Schema, table: Table, observed: BoolArray) -> Iterator[Chunk]:
-    """Encode a table chunk after chunk."""
-    for start in range(0, table.shape[0], CHUNK_ROWS):
-        stop = start + CHUNK_ROWS
+def chunks(schema: Schema, table: Table, observed: BoolArray, n_rows: int | None = None) -> Iterator[Chunk]:
+    """Encode a table chunk after chunk, each of ``n_rows`` rows."""
+    n_rows = CHUNK_ROWS if n_rows is None else n_rows
+    for start in range(0, table.shape[0], n_rows):
+        stop = start + n_rows
         yield Chunk(schema, start, table.rows(start, stop).columns(), observed[start:stop])
 
 
-def fill(schema: Schema, table: Table, observed: BoolArray, values: Values | None) -> tuple[Any, Counter[str]]:
+def fill(
+    schema: Schema, table: Table, observed: BoolArray, values: Values | None, n_rows: int | None = None
+) -> tuple[Any, Counter[str]]:
     """Fill the holes of a table.
 
     Parameters
@@ -61,6 +64,8 @@ def fill(schema: Schema, table: Table, observed: BoolArray, values: Values | Non
     observed : numpy.ndarray of bool, shape (N, columns)
     values : callable or None
         Gives standardised values and probabilities (N, D); None where no column is modelled.
+    n_rows : int, optional
+        How many at once; see :func:`vsae_fast.imputation.chunk_rows`.
 
     Returns
     -------
@@ -71,7 +76,7 @@ def fill(schema: Schema, table: Table, observed: BoolArray, values: Values | Non
     """
     unseen: Counter[str] = Counter()
     writer = table.writer()
-    for chunk in chunks(schema, table, observed):
+    for chunk in chunks(schema, table, observed, n_rows):
         filled = np.empty((len(chunk.missing), 0), dtype=np.float32)
         if values is not None:
             unseen.update(chunk.unseen)

@@ -13,10 +13,21 @@ from vsae_fast.noise import FILL, latent_noise, standard_normal
 from vsae_fast.ops.importance_impute import PRECISIONS, Imputation, importance_impute
 from vsae_fast.ops.propose import Proposals, propose
 from vsae_fast.ops.registry import resolve
+from vsae_fast.ops.stopping import SEGMENT
 
 logger = logging.getLogger("vsae_fast")
 
 CHUNK_ROWS = 2048  # memory beside the result is O(chunk), whatever N and K
+# A GPU wants more rows at once, but not more than so many values of a row's segments of samples (not measured).
+CHUNK_ROWS_ON_GPU, CHUNK_FLOATS_ON_GPU = 1 << 16, 1 << 27
+
+
+def chunk_rows(device: torch.device, n_samples: int, n_columns: int) -> int:
+    """Rows that are imputed at once."""
+    if device.type == "cpu":
+        return CHUNK_ROWS
+    of_row = n_columns * math.ceil(n_samples / SEGMENT)
+    return min(max(CHUNK_FLOATS_ON_GPU // of_row, CHUNK_ROWS), CHUNK_ROWS_ON_GPU)
 
 
 def check_fills(n_fills: int, config: NetworkConfig) -> None:
@@ -87,7 +98,8 @@ class RowImputer:
         self._tolerance = tolerance
         self._backend, self._precision = backend, precision
         self._n_threads = n_threads
-        self._chunk_rows = CHUNK_ROWS  # at once, halved where a device runs out of memory
+        # At once; halved where a device runs out of memory.
+        self.chunk_rows = chunk_rows(self._device, n_samples, model.layout.n_columns)
 
     @torch.no_grad()
     def run(
@@ -124,17 +136,17 @@ class RowImputer:
         parts: list[Imputation] = []
         start = 0
         while start < len(x) or not parts:
-            rows = slice(start, start + self._chunk_rows)
+            rows = slice(start, start + self.chunk_rows)
             try:
                 own = None if row_id is None else row_id[rows]
                 parts.append(self._chunk(x[rows], mask[rows], n_draws, own, seed, tolerance_factor))
             except torch.OutOfMemoryError:  # of a GPU; rows are imputed alone, so that a cut changes nothing
-                if self._chunk_rows == 1:
+                if self.chunk_rows == 1:
                     raise
-                self._chunk_rows = self._chunk_rows // 2
-                logger.warning("out of memory; going on with %d rows at a time", self._chunk_rows)
+                self.chunk_rows = self.chunk_rows // 2
+                logger.warning("out of memory; going on with %d rows at a time", self.chunk_rows)
                 continue
-            start += self._chunk_rows
+            start += self.chunk_rows
         return Imputation(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
     def _chunk(
