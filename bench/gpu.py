@@ -2,9 +2,9 @@
 
 python -m bench.gpu [--quick] [--device cuda] [--results FOLDER]
 
-Bandwidth of a copy and the rate of large matrix products come first; then the encoders, training, and every case of
-importance_impute in turns with its opponents. Writes gpu-<name of the device>.json. `--device cpu` runs the same on the
-CPU, to see that it does.
+Bandwidth of a copy and the rate of large matrix products come first; then the encoders, training, a whole table of ten
+million rows, and every case of importance_impute in turns with its opponents. Writes gpu-<name of the device>.json.
+`--device cpu` runs the same on the CPU, to see that it does.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from bench import eager, environment, paired
+from bench.gpu_table import measure_table
 from bench.gpu_training import backends, measure_grouped_mlp, measure_steps
 from bench.imputing import CASES, Case, flop_per_sample, make_model, make_rows
 from vsae_fast.ops.importance_impute import PRECISIONS, importance_impute
@@ -52,9 +53,10 @@ def main() -> None:
         "propose": measure_propose(device, arguments.quick),
         "grouped_mlp": measure_grouped_mlp(device, arguments.quick, partial(synchronized, device)),
         "training_step": measure_steps(device, arguments.quick, partial(synchronized, device)),
+        "table": measure_table(device, arguments.quick),
         "importance_impute": [],
     }
-    for name in ("propose", "grouped_mlp", "training_step"):
+    for name in ("propose", "grouped_mlp", "training_step", "table"):
         print(json.dumps(result[name], indent=1), flush=True)
     for name, case in CASES.items():
         result["importance_impute"].append(measure(name, case, device, arguments.quick, result["ceilings"]))
