@@ -7,6 +7,12 @@ from functools import lru_cache
 import torch
 
 
+@lru_cache(maxsize=256)
+def int_table(values: tuple[int, ...], length: int, device: torch.device) -> torch.Tensor:
+    """Numbers on a device with zeros behind them, int32, shape (length,); kept, as a copy there is waited for."""
+    return torch.tensor([*values, *([0] * (length - len(values)))], dtype=torch.int32, device=device)
+
+
 @lru_cache(maxsize=64)
 def layout_tables(
     widths: tuple[int, ...], kinds: tuple[int, ...], device: torch.device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import torch
 
 from vsae_fast.cuda.scoring import Scoring
 from vsae_fast.cuda.stopping import PARTIAL, run_until_precise
+from vsae_fast.cuda.tables import int_table
 from vsae_fast.ops.elbo import HALF_LOG_TWO_PI
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.tensor_core.device import check_device, launcher
@@ -159,8 +161,9 @@ def pack_to_score(decoders: FoldedDecoders) -> PackedModel:
     return pack(decoders, Scoring(decoders))
 
 
-def _table(values: list[int], length: int, device: torch.device) -> torch.Tensor:
-    return torch.tensor([*values, *([0] * (length - len(values)))], dtype=torch.int32, device=device)
+def _table(values: Iterable[int], length: int, device: torch.device) -> torch.Tensor:
+    """Numbers with zeros behind them, int32."""
+    return int_table((*values,), length, device)
 
 
 def run(

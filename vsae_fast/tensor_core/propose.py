@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from vsae_fast.cuda.tables import layout_tables
+from vsae_fast.cuda.tables import int_table, layout_tables
 from vsae_fast.ops.folded_encoders import FoldedEncoders
 from vsae_fast.tensor_core.device import launcher
 from vsae_fast.tensor_core.importance_impute import padded
@@ -63,7 +63,7 @@ def _run_own(
     layout, device = encoders.layout, x.device
     _, start, _ = layout_tables(layout.widths, layout.kind_codes, device)
     for group, layers in zip(layout.groups(device), encoders.own, strict=True):
-        members = torch.tensor(group.attributes, dtype=torch.int32, device=device)
+        members = int_table(group.attributes, len(group.attributes), device)
         sizes = [x.shape[0], layout.n_attributes, layout.n_columns, len(group.attributes), mean.shape[1]]
         hidden = x  # not read by the first layer
         for i, layer in enumerate(layers):
