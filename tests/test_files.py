@@ -129,6 +129,7 @@ def test_bad_files(path, tmp_path):
         ({"noise": "dice"}, "unknown noise scheme 'dice'"),
         ({"schema": []}, "is damaged"),
         ({"params": {"colour": "red"}}, "is damaged"),
+        ({"n_models": 0}, "is damaged: 0 networks for 4 columns to be modelled"),
         ({"version": None}, "header of .* is damaged"),
     ],
 )

@@ -191,6 +191,8 @@ def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, t
         imputer.visible_weight_ = float(header["visible_weight"])
         imputer.default_sampler_ = str(header.get("sampler", "iid"))  # files of before there was a choice
         imputer.default_tolerance_ = float(header.get("tolerance", 0.0))
+    if bool(imputer.models_) != bool(imputer.schema_.modelled):
+        raise ValueError(f"{len(imputer.models_)} networks for {len(imputer.schema_.modelled)} columns to be modelled")
     return imputer
 
 
