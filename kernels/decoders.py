@@ -6,14 +6,7 @@ All widths are padded to powers of two, at least 16, with zeros in weights and b
 
 import triton
 import triton.language as tl
-
-
-@triton.jit
-def product(a, b, BFLOAT16: tl.constexpr):
-    """``a b`` on tensor cores, summed in float32."""
-    if BFLOAT16:
-        return tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16))
-    return tl.dot(a, b, input_precision="tf32")
+from vsae_fast.kernels.arithmetic import leaky, product
 
 
 @triton.jit
@@ -27,12 +20,6 @@ def matrix(parameters, offset, rows: tl.constexpr, columns: tl.constexpr, stride
 def vector(parameters, offset, columns: tl.constexpr):
     """So many numbers from a place on."""
     return tl.load(parameters + offset + tl.arange(0, columns))
-
-
-@triton.jit
-def leaky(h, SLOPE: tl.constexpr):
-    """LeakyReLU."""
-    return tl.where(h > 0, h, SLOPE * h)
 
 
 @triton.jit

@@ -7,14 +7,10 @@ none; ``COLUMNS``, ``ATTRIBUTES`` and ``LATENTS`` are how many of them are taken
 
 import triton
 import triton.language as tl
+from vsae_fast.kernels.arithmetic import softplus
 
 HALF_LOG_TWO_PI = tl.constexpr(0.91893853320467274)
 CATEGORICAL = tl.constexpr(1)  # AttributeKind in csrc/core/importance_impute.h
-
-
-@triton.jit
-def _softplus(a):
-    return tl.maximum(a, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(a)))
 
 
 @triton.jit
@@ -81,7 +77,7 @@ def _log_weight(
         inside = a < n_attributes
         logit = tl.load(mask_logits + sample_row * n_attributes + a, mask=inside, other=0.0)
         observed = tl.load(mask + row * n_attributes + a, mask=inside, other=0.0) > 0
-        result -= tl.sum(tl.where(inside, _softplus(tl.where(observed, -logit, logit)), 0.0), 0)
+        result -= tl.sum(tl.where(inside, softplus(tl.where(observed, -logit, logit)), 0.0), 0)
         if LEVELS:
             c, within, own_weight = _categories(first, row, n_attributes, start, kind, weight, ATTRIBUTES, LEVELS)
             logits = tl.load(output + sample_row * n_columns + c, mask=within, other=0.0)

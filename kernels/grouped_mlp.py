@@ -7,15 +7,11 @@ once.
 
 import triton
 import triton.language as tl
+from vsae_fast.kernels.arithmetic import product
 
 EPSILON = tl.constexpr(1e-5)
 MOMENTUM = tl.constexpr(0.1)
 MIN_ROWS_FOR_STATISTICS = tl.constexpr(2)
-
-
-@triton.jit
-def _product(a, b):
-    return tl.dot(a, b, input_precision="tf32")
 
 
 @triton.jit
@@ -85,7 +81,7 @@ def grouped_layer(
                 NORMALISED,
             )  # fmt: skip
             within = (j < IN)[:, None] & (o < OUT)[None, :]
-            h += _product(inputs, tl.load(weight + j[:, None] * OUT + o[None, :], mask=within, other=0.0))
+            h += product(inputs, tl.load(weight + j[:, None] * OUT + o[None, :], mask=within, other=0.0))
         h += tl.load(bias + group * OUT + o, mask=o < OUT, other=0.0)[None, :]
         tl.store(out + row[:, None] * row_step + o[None, :], h, mask=(row < left)[:, None] & (o < OUT)[None, :])
         if not HEAD and partial is not None:
@@ -225,8 +221,8 @@ def grouped_layer_backward(
                 row, o, left, observed, n_groups, count, gradient, sums, linear, statistics, gamma, OUT, HEAD
             )
             within = (o < OUT)[:, None] & (j < IN)[None, :]
-            lower += _product(above, tl.load(transposed + o[:, None] * IN + j[None, :], mask=within, other=0.0))
-            of_pair = _product(tl.trans(inputs), above)
+            lower += product(above, tl.load(transposed + o[:, None] * IN + j[None, :], mask=within, other=0.0))
+            of_pair = product(tl.trans(inputs), above)
             tl.store(of_weight + j[:, None] * OUT + o[None, :], of_pair, mask=(j < IN)[:, None] & (o < OUT)[None, :])
         inside = (row < left)[:, None] & (j < IN)[None, :]
         if NORMALISED:

@@ -6,12 +6,8 @@ One program a row. The launcher (``vsae_fast/tensor_core/importance_impute.py``)
 
 import triton
 import triton.language as tl
-from vsae_fast.kernels.decoders import last_hidden, level_logits, mask_logits, mask_probabilities, product
-
-
-@triton.jit
-def _softplus(a):
-    return tl.maximum(a, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(a)))
+from vsae_fast.kernels.arithmetic import product, softplus
+from vsae_fast.kernels.decoders import last_hidden, level_logits, mask_logits, mask_probabilities
 
 
 @triton.jit
@@ -107,7 +103,7 @@ def importance_impute(
             log_weight = constant + tl.sum(e * (square[None, :] * e - linear[None, :]), 1)
 
             logits_of_mask = mask_logits(parameters, z, MASK_LAYERS, SLOPE, BFLOAT16)
-            surprise = _softplus(tl.where(observed[None, :], -logits_of_mask, logits_of_mask))
+            surprise = softplus(tl.where(observed[None, :], -logits_of_mask, logits_of_mask))
             log_weight -= tl.sum(tl.where((attribute < M)[None, :], surprise, 0.0), 1)
             pi = mask_probabilities(logits_of_mask, M, M_PAD)
             h = last_hidden(

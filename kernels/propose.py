@@ -8,18 +8,9 @@ collective one where it is not (Gong et al. 2021, section 3.2). Weights are (out
 
 import triton
 import triton.language as tl
+from vsae_fast.kernels.arithmetic import leaky, product
 
 LOG_VARIANCE_LIMIT = tl.constexpr(8.0)  # kLogVarianceLimit in csrc/core/training_step.h
-
-
-@triton.jit
-def _product(a, b):
-    return tl.dot(a, b, input_precision="tf32")
-
-
-@triton.jit
-def _leaky(h, SLOPE: tl.constexpr):
-    return tl.where(h > 0, h, SLOPE * h)
 
 
 @triton.jit
@@ -79,7 +70,7 @@ def own_layer(
         else:
             inputs = tl.load(hidden + row[:, None] * IN + j[None, :], mask=real[:, None] & (j < IN)[None, :], other=0.0)
         at_weight = o[None, :] * IN + j[:, None]
-        h += _product(inputs, tl.load(weight + at_weight, mask=(j < IN)[:, None] & (o < OUT)[None, :], other=0.0))
+        h += product(inputs, tl.load(weight + at_weight, mask=(j < IN)[:, None] & (o < OUT)[None, :], other=0.0))
     h += tl.load(bias + g * OUT + o, mask=o < OUT, other=0.0)[None, :]
     if LAST:
         n_latent = n_attributes * LATENT
@@ -92,7 +83,7 @@ def own_layer(
             tl.store(scale + at - LATENT, _scale(h), mask=spread)
     else:
         out += (g.to(tl.int64) * n_rows + first_row) * OUT
-        tl.store(out + row[:, None] * OUT + o[None, :], _leaky(h, SLOPE), mask=real[:, None] & (o < OUT)[None, :])
+        tl.store(out + row[:, None] * OUT + o[None, :], leaky(h, SLOPE), mask=real[:, None] & (o < OUT)[None, :])
 
 
 @triton.jit
@@ -149,7 +140,7 @@ def collective_layer(
         else:
             inputs = tl.load(hidden + row[:, None] * IN + j[None, :], mask=real[:, None] & (j < IN)[None, :], other=0.0)
         at_weight = o[None, :] * IN + j[:, None]
-        h += _product(inputs, tl.load(weight + at_weight, mask=(j < IN)[:, None] & (o < OUT)[None, :], other=0.0))
+        h += product(inputs, tl.load(weight + at_weight, mask=(j < IN)[:, None] & (o < OUT)[None, :], other=0.0))
     if bias is not None:
         h += tl.load(bias + o, mask=o < OUT, other=0.0)[None, :]
     if ROLE == "head":
@@ -170,4 +161,4 @@ def collective_layer(
         tl.store(out + at, h, mask=real[:, None] & (o < OUT)[None, :])
     else:
         out += first_row * OUT
-        tl.store(out + row[:, None] * OUT + o[None, :], _leaky(h, SLOPE), mask=real[:, None] & (o < OUT)[None, :])
+        tl.store(out + row[:, None] * OUT + o[None, :], leaky(h, SLOPE), mask=real[:, None] & (o < OUT)[None, :])

@@ -2,7 +2,8 @@
 
 import triton
 import triton.language as tl
-from vsae_fast.kernels.decoders import last_hidden, level_logits, mask_logits, mask_probabilities, product
+from vsae_fast.kernels.arithmetic import product
+from vsae_fast.kernels.decoders import last_hidden, level_logits, mask_logits, mask_probabilities
 
 
 @triton.jit

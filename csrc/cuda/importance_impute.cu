@@ -39,7 +39,6 @@ struct Call {
     int n_rows, n_samples, n_proposals, n_splits;
     float visible_weight;
     const float* parameters;  // weights and biases
-    const float* log_scale;   // [numbers]
     const int* scored;        // [M + 1] first scored number of each attribute
     const float* target;      // [N, scored] what they should be; not read where the attribute is unobserved
     const int* start;         // [M + 1] first column of each attribute
@@ -52,7 +51,7 @@ struct Call {
     const float* x;        // [N, D]
     const float* mask;     // [N, M]
     float* imputed;        // [N, D]
-    double* log_evidence;
+    double* log_evidence;  // without what does not change with the samples
     double* effective_size;
     float* partial;     // [N, splits, kPartial]; not touched where there is one split
     float* log_weight;  // [N, K] or null: every sample's, up to a constant of the row
@@ -266,13 +265,8 @@ __device__ void finish(const Call& call, long long row, float reference, float w
         }
     }
     if (threadIdx.x == 0) {
-        double constant = 0;
-        for (int a = 0; a < kAttributes; ++a)
-            if (mask[a] > 0 && call.kind[a] == kNumerical)
-                for (int c = call.start[a]; c < call.start[a + 1]; ++c)
-                    constant -= call.log_scale[call.first[a] + c - call.start[a]] + 0.91893853320467274;  // log(2 pi)/2
-        call.log_evidence[row] = reference + log(static_cast<double>(weight_sum)) -
-                                 log(static_cast<double>(call.n_samples)) + call.visible_weight * constant;
+        call.log_evidence[row] =
+            reference + log(static_cast<double>(weight_sum)) - log(static_cast<double>(call.n_samples));
         call.effective_size[row] = static_cast<double>(weight_sum) * weight_sum / square_sum;
     }
 }
@@ -283,15 +277,15 @@ __device__ void finish(const Call& call, long long row, float reference, float w
 // segments of so many samples of each proposal, from `first_sample` on, and their sums stay in `partial`.
 extern "C" __global__ void __launch_bounds__(vsae::kThreads, vsae::kBlocksPerProcessor)
     importance_impute(int n_rows, int n_samples, int n_proposals, int n_splits, int first_sample, int segment,
-                      float visible_weight, const float* parameters, const float* log_scale, const int* scored,
-                      const float* target, const int* start, const int* kind, const int* first, const float* noise,
-                      const float* mean, const float* scale, const float* context, const float* x, const float* mask,
-                      float* imputed, double* log_evidence, double* effective_size, float* partial, float* log_weight) {
+                      float visible_weight, const float* parameters, const int* scored, const float* target,
+                      const int* start, const int* kind, const int* first, const float* noise, const float* mean,
+                      const float* scale, const float* context, const float* x, const float* mask, float* imputed,
+                      double* log_evidence, double* effective_size, float* partial, float* log_weight) {
     using namespace vsae;
     __shared__ __align__(16) float shared[Place::kFloats];
-    const Call call{n_rows, n_samples, n_proposals, n_splits,     visible_weight, parameters, log_scale, scored,
-                    target, start,     kind,        first,        noise,          mean,       scale,     context,
-                    x,      mask,      imputed,     log_evidence, effective_size, partial,    log_weight};
+    const Call call{n_rows, n_samples, n_proposals,  n_splits,       visible_weight, parameters, scored,  target,
+                    start,  kind,      first,        noise,          mean,           scale,      context, x,
+                    mask,   imputed,   log_evidence, effective_size, partial,        log_weight};
     const long long row = blockIdx.x;
     const int split = blockIdx.y;
     const int per_proposal = n_samples / n_proposals;
@@ -328,15 +322,14 @@ extern "C" __global__ void __launch_bounds__(vsae::kThreads, vsae::kBlocksPerPro
 
 // Grid: rows.
 extern "C" __global__ void __launch_bounds__(vsae::kThreads)
-    merge_importance_impute(int n_samples, int n_splits, float visible_weight, const float* parameters,
-                            const float* log_scale, const int* scored, const float* target, const int* start,
-                            const int* kind, const int* first, const float* x, const float* mask, float* imputed,
-                            double* log_evidence, double* effective_size, const float* partial) {
+    merge_importance_impute(int n_samples, int n_splits, const float* parameters, const int* start, const int* kind,
+                            const int* first, const float* x, const float* mask, float* imputed, double* log_evidence,
+                            double* effective_size, const float* partial) {
     using namespace vsae;
     __shared__ float sums[kHidden + kLogits];
-    const Call call{0,      n_samples, 0,       n_splits,     visible_weight, parameters, log_scale, scored,
-                    target, start,     kind,    first,        nullptr,        nullptr,    nullptr,   nullptr,
-                    x,      mask,      imputed, log_evidence, effective_size, nullptr,    nullptr};
+    const Call call{
+        0,       n_samples, 0,       n_splits, 0, parameters, nullptr, nullptr,      start,          kind,    first,
+        nullptr, nullptr,   nullptr, nullptr,  x, mask,       imputed, log_evidence, effective_size, nullptr, nullptr};
     const long long row = blockIdx.x;
     const float* of_row = partial + row * n_splits * kPartial;
     float reference = of_row[0];

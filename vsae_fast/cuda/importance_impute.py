@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property, lru_cache, partial
 from itertools import accumulate
 
@@ -11,13 +12,14 @@ from vsae_fast.cuda.compiler import Launch, load
 from vsae_fast.cuda.dense import CHUNK, MOST_OUTPUTS, SHARED_BYTES, THREADS, TILES, choose_tile
 from vsae_fast.cuda.scoring import Scoring
 from vsae_fast.cuda.stopping import PARTIAL, run_until_precise
+from vsae_fast.cuda.tables import int_table
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.ops.layout import KIND_NAMES, AttributeLayout
 
 BLOCKS_PER_PROCESSOR = 8  # wanted at least: where rows are fewer, blocks share a row's samples
 
 
-class CudaDecoders:
+class CudaDecoders(ABC):
     """Folded decoders as kernels are compiled for them.
 
     Parameters
@@ -46,9 +48,9 @@ class CudaDecoders:
         """Columns of the numbers; first column, kind and first place among its kind of each attribute, int32."""
         return _tables(self.decoders.layout, self.decoders.log_scale.device)
 
+    @abstractmethod
     def shared_bytes(self, tile: int) -> int:
         """Shared memory of a block; the sum of the constants at the top of the kernel."""
-        raise NotImplementedError
 
     def decoder_floats(self, tile: int) -> int:
         """What both decoders take of it, up to DecoderPlace::kEnd in csrc/cuda/decoders.h."""
@@ -145,7 +147,8 @@ class CudaModel(CudaDecoders):
     @cached_property
     def scored(self) -> torch.Tensor:
         """First scored number of each attribute, and how many there are, int32."""
-        return torch.tensor(self.scoring.starts, dtype=torch.int32, device=self.decoders.log_scale.device)
+        starts = tuple(self.scoring.starts)
+        return int_table(starts, len(starts), self.decoders.log_scale.device)
 
     @property
     def n_partial(self) -> int:
@@ -231,30 +234,44 @@ def run(
     n_samples = noise.shape[0]
     imputed = x.new_empty(x.shape)
     log_evidence, effective_size = (x.new_empty(n_rows, dtype=torch.float64) for _ in range(2))
-    if n_rows == 0:
-        return imputed, log_evidence, effective_size
     n_splits = max(1, min(n_splits, n_proposals * -(-(n_samples // n_proposals) // model.tile)))
     sums = x.new_empty(n_rows, n_splits, model.n_partial) if n_splits > 1 else None
-    numbers, *attributes = model.tables()
-    targets, rest = model.scoring.targets(x, mask)
-    log_scale = model.decoders.log_scale[numbers.long()]
-    constants = [model.parameters, log_scale, model.scored, targets, *attributes]
-    rows = [x.contiguous(), mask.contiguous()]
-    results = [imputed, log_evidence, effective_size, sums]
-    proposals = [mean.contiguous(), scale.contiguous(), None if context is None else context.contiguous()]
-    launch(
-        "importance_impute",
-        (n_rows, n_splits),
-        [n_rows, n_samples, n_proposals, n_splits, 0, 0, float(visible_weight), *constants, noise.t().contiguous(),
-         *proposals, *rows, *results, log_weight],
+    x, mask = x.contiguous(), mask.contiguous()
+    targets, constant = model.scoring.targets(x, mask)
+    results = [imputed, log_evidence, effective_size]
+    _launch(
+        launch, model, (mean, scale, x, mask, targets, noise), context, visible_weight, [*results, sums, log_weight],
+        n_splits=n_splits,
     )  # fmt: skip
-    if sums is not None:
-        launch(
-            "merge_importance_impute",
-            (n_rows, 1),
-            [n_samples, n_splits, float(visible_weight), *constants, *rows, *results],
-        )
-    return imputed, log_evidence - 0.5 * visible_weight * rest, effective_size
+    if sums is not None and n_rows:
+        _, *attributes = model.tables()
+        tensors = [model.parameters, *attributes, x, mask, *results, sums]
+        launch("merge_importance_impute", (n_rows, 1), [n_samples, n_splits, *tensors])
+    return imputed, log_evidence + visible_weight * constant, effective_size
+
+
+def _launch(
+    launch: Launch,
+    model: CudaModel,
+    given: tuple[torch.Tensor, ...],
+    context: torch.Tensor | None,
+    visible_weight: float,
+    results: list[torch.Tensor | None],
+    *,
+    n_splits: int,
+    first: int = 0,
+    segment: int = 0,
+) -> None:
+    """Launch the kernel; splits are segments of the samples from ``first`` on, or share all where ``segment`` is 0."""
+    mean, scale, x, mask, targets, noise = given
+    n_rows, n_proposals, _ = mean.shape
+    if n_rows == 0:
+        return
+    _, *attributes = model.tables()
+    sizes = [n_rows, noise.shape[0], n_proposals, n_splits, first, segment, float(visible_weight)]
+    inputs = [None if t is None else t.contiguous() for t in (noise.t(), mean, scale, context, x, mask)]
+    constants = [model.parameters, model.scored, targets.contiguous(), *attributes]
+    launch("importance_impute", (n_rows, n_splits), [*sizes, *constants, *inputs, *results])
 
 
 def launch_segments(
@@ -293,17 +310,10 @@ def launch_segments(
         What log-weights count relative to, sums of weights and of their squares, weighted hidden vector, weighted
         probabilities.
     """
-    n_rows, n_proposals, _ = mean.shape
-    numbers, *attributes = model.tables()
-    sums = x.new_empty(n_rows, n_segments, model.n_partial)
-    log_scale = model.decoders.log_scale[numbers.long()]
-    proposals = [mean.contiguous(), scale.contiguous(), None if context is None else context.contiguous()]
-    launch(
-        "importance_impute",
-        (n_rows, n_segments),
-        [n_rows, noise.shape[0], n_proposals, n_segments, first, length, float(visible_weight), model.parameters,
-         log_scale, model.scored, targets.contiguous(), *attributes, noise.t().contiguous(), *proposals,
-         x.contiguous(), mask.contiguous(), None, None, None, sums, log_weight],
+    sums = x.new_empty(x.shape[0], n_segments, model.n_partial)
+    _launch(
+        launch, model, (mean, scale, x, mask, targets, noise), context, visible_weight,
+        [None, None, None, sums, log_weight], n_splits=n_segments, first=first, segment=length,
     )  # fmt: skip
     return sums
 

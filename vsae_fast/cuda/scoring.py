@@ -2,7 +2,8 @@
 
 A numerical attribute counts ``|(t - W h) / scale|^2`` with ``t = x - b``. Of a wide one only what the map can reach
 depends on h: with ``Q R = W / scale`` the kernels score ``|Q'(t / scale) - R h|^2``, H numbers in place of its columns
-(:class:`vsae_fast.ops.folded_decoders.WideLikelihood`), and the rest is added to the log-evidence.
+(:class:`vsae_fast.ops.folded_decoders.WideLikelihood`). The rest is added to the log-evidence with the normalising
+constants.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from itertools import accumulate
 
 import torch
 
+from vsae_fast.ops.elbo import HALF_LOG_TWO_PI
 from vsae_fast.ops.folded_decoders import FoldedDecoders
 
 
@@ -59,22 +61,25 @@ class Scoring:
         return torch.cat(parts)
 
     def targets(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Targets (N, scored), and what no h reaches of the squared distances of observed attributes, float64 (N,).
+        """Targets (N, scored), and what the log-likelihood of observed numbers has beside the distances, float64 (N,).
 
-        Targets of unobserved attributes are not to be read.
+        That is normalising constants, and half of the squared distances that no h reaches. Targets of unobserved
+        attributes are not to be read.
         """
         targets = x.new_empty(x.shape[0], self.starts[-1])
-        rest = x.new_zeros(x.shape[0], dtype=torch.float64)
+        constant = x.new_zeros(x.shape[0], dtype=torch.float64)
         for attribute, columns in self._numerical():
             own = x[:, columns] - self._decoders.output.bias[columns]
+            log_scale = self._decoders.log_scale[columns].double()
+            beside = -(log_scale + HALF_LOG_TWO_PI).sum()
             if attribute in self._wide:
                 projection = self._wide[attribute].projection.double()
-                scaled = own * torch.exp(-self._decoders.log_scale[columns].double())
+                scaled = own * torch.exp(-log_scale)
                 own = scaled @ projection
-                beyond = (scaled - own @ projection.t()).square().sum(1)
-                rest += torch.where(mask[:, attribute] > 0, beyond, 0.0)
+                beside = beside - 0.5 * (scaled - own @ projection.t()).square().sum(1)
+            constant += torch.where(mask[:, attribute] > 0, beside, 0.0)
             targets[:, self.starts[attribute] : self.starts[attribute + 1]] = own
-        return targets, rest
+        return targets, constant
 
     def _numerical(self) -> list[tuple[int, slice]]:
         layout = self._decoders.layout

@@ -14,9 +14,8 @@ from typing import Protocol
 import torch
 
 from vsae_fast.cuda.scoring import Scoring
-from vsae_fast.ops.elbo import HALF_LOG_TWO_PI
 from vsae_fast.ops.folded_decoders import FoldedDecoders
-from vsae_fast.ops.stopping import SEGMENT, segments_needed
+from vsae_fast.ops.stopping import SEGMENT, predicted_spreads, segments_needed
 
 PARTIAL = 3  # floats of a run of samples beside its sums
 FIRST_ROUND = 2  # segments
@@ -88,11 +87,11 @@ def run_until_precise(
     sums = x.new_zeros(n_rows, n_segments + 1, n_partial)  # the last segment is what is left over
     sums[..., 0] = -math.inf  # what is not computed has no weight
     taken = torch.full((n_rows,), n_segments + 1, dtype=torch.int64, device=x.device)
-    unit = _spreads(decoders, mask)
+    unit = predicted_spreads(decoders, mask)
     on = torch.arange(n_rows, device=x.device)
     if log_weight is not None:
         log_weight.fill_(-math.inf)
-    targets, rest = scoring.targets(x, mask)
+    targets, constant = scoring.targets(x, mask)
 
     def compute(begin: int, end: int, length: int) -> None:
         own = None if log_weight is None else log_weight[on]
@@ -124,7 +123,7 @@ def run_until_precise(
     spent = spent * n_proposals
     imputed, top, weight, square = _merged(decoders, sums, x, mask)
     evidence = top.double() + weight.double().log() - spent.double().log()
-    evidence += visible_weight * (_constant(decoders, mask) - 0.5 * rest)
+    evidence += visible_weight * constant
     return imputed, evidence, weight.double() ** 2 / square.double(), spent.to(torch.int32)
 
 
@@ -159,18 +158,3 @@ def _merged(
     values = _values(decoders, weighted / weight.unsqueeze(-1), torch.ones_like(weight))
     observed = decoders.layout.expand(mask) > 0
     return torch.where(observed, x, values), top, weight, square
-
-
-def _spreads(decoders: FoldedDecoders, mask: torch.Tensor) -> torch.Tensor:
-    """Spread of each unobserved value given z, infinite where observed, (N, D)."""
-    layout = decoders.layout
-    spread = torch.where(layout.numerical_columns(mask.device), decoders.log_scale.exp(), 1.0)
-    return torch.where(layout.expand(mask) > 0, math.inf, spread)
-
-
-def _constant(decoders: FoldedDecoders, mask: torch.Tensor) -> torch.Tensor:
-    """Normalising constants of the observed numbers, float64 (N,)."""
-    layout = decoders.layout
-    terms = -decoders.log_scale.double() - HALF_LOG_TWO_PI
-    counted = (layout.expand(mask) > 0) & layout.numerical_columns(mask.device)
-    return torch.where(counted, terms, 0.0).sum(1)

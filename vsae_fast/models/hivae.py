@@ -22,7 +22,8 @@ from vsae_fast.models.likelihoods import (
 )
 from vsae_fast.models.mvae import product_of_experts
 from vsae_fast.ops.elbo import gaussian_kl
-from vsae_fast.ops.importance_impute import REFERENCE_CHUNK, Imputation
+from vsae_fast.ops.folded_decoders import FLOATS_AT_ONCE
+from vsae_fast.ops.importance_impute import Imputation
 from vsae_fast.ops.layout import AttributeLayout
 
 EncoderName = Literal["dropout", "factorised"]
@@ -137,7 +138,7 @@ class HIVAE(LatentModel):
         if n_draws:
             raise ValueError("HIVAE.impute gives expected values only; use n_draws=0")
         widest = max(sum(self.n_parameters), *self.config.data_hidden)
-        n_chunk = max(1, REFERENCE_CHUNK // (len(latent_noise) * widest))
+        n_chunk = max(1, FLOATS_AT_ONCE // (len(latent_noise) * widest))
         parts = [
             self._impute(x[i : i + n_chunk], mask[i : i + n_chunk], latent_noise, visible_weight)
             for i in range(0, max(len(x), 1), n_chunk)

@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from vsae_fast.ops.layout import KIND_NAMES, AttributeLayout
 
+FLOATS_AT_ONCE = 1 << 22  # hidden values that plain PyTorch holds at once
+
 
 @dataclass(frozen=True)
 class DenseLayer:
@@ -82,6 +84,11 @@ class FoldedDecoders:
     def n_latent(self) -> int:
         """``L``."""
         return self.mask_layers[0].weight.shape[1]
+
+    def rows_at_once(self, n_samples: int) -> int:
+        """Rows whose samples plain PyTorch decodes at once, so that memory does not grow with their number."""
+        widest = max(max(layer.weight.shape[0] for layer in self.data_layers), self.layout.n_columns)
+        return max(1, FLOATS_AT_ONCE // (n_samples * widest))
 
     @cached_property
     def wide_likelihoods(self) -> tuple[WideLikelihood, ...]:

@@ -24,11 +24,9 @@ from vsae_fast.ops.layout import AttributeLayout, gather_group
 from vsae_fast.ops.philox import uniforms
 from vsae_fast.ops.registry import Addresses, Op, check_like, resolve
 from vsae_fast.ops.resampling import choose, draw_given, resample
-from vsae_fast.ops.stopping import SEGMENT, segments_needed
+from vsae_fast.ops.stopping import SEGMENT, predicted_spreads, segments_needed
 
 PRECISIONS = ("tf32", "bfloat16")
-# Hidden values that the reference holds at once: rows are cut to it, so that memory does not grow with N.
-REFERENCE_CHUNK = 1 << 22
 
 
 class Imputation(NamedTuple):
@@ -139,12 +137,10 @@ def _reference(
         mask_weight, mask_bias, mask_activation, data_weight, data_bias, data_activation, log_scale,
         attribute_start, attribute_kind, negative_slope,
     )  # fmt: skip
-    spread = torch.where(decoders.layout.numerical_columns(x.device), log_scale.exp(), 1.0)
     n_samples, n_proposals = noise.shape[0], mean.shape[1]
     per_proposal = n_samples // n_proposals
     half_square = 0.5 * (noise**2).sum(-1)  # [K]
-    widest = max(max(layer.weight.shape[0] for layer in decoders.data_layers), decoders.layout.n_columns)
-    n_chunk = max(1, REFERENCE_CHUNK // (n_samples * widest))
+    n_chunk = decoders.rows_at_once(n_samples)
     parts = []
     for begin in range(0, max(mean.shape[0], 1), n_chunk):
         rows = slice(begin, begin + n_chunk)
@@ -160,7 +156,7 @@ def _reference(
         observed = decoders.layout.expand(mask[rows]) > 0
         spent = torch.full(log_w.shape[1:], n_samples, dtype=torch.int32, device=x.device)
         if tolerance > 0:
-            unit = torch.where(observed, math.inf, spread)
+            unit = predicted_spreads(decoders, mask[rows])
             each = _samples_spent(log_w, value, unit, n_proposals, tolerance)
             position = torch.arange(n_samples, device=x.device).unsqueeze(-1) % per_proposal
             log_w = torch.where(position < each, log_w, -math.inf)

@@ -15,8 +15,6 @@ from vsae_fast.ops.folded_decoders import FoldedDecoders
 from vsae_fast.ops.layout import gather_group
 from vsae_fast.ops.philox import uniforms
 
-FLOATS_AT_ONCE = 1 << 22  # hidden values of chosen samples: rows are cut to it
-
 
 def choose(log_weight: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Numbers (N, J) of the samples that draws take, from log-weights (N, K) and uniform numbers (N, J)."""
@@ -76,8 +74,7 @@ def resample(
     torch.Tensor, shape (N, n_draws, D)
     """
     per_proposal = noise.shape[0] // mean.shape[1]
-    widest = max(max(layer.weight.shape[0] for layer in decoders.data_layers), decoders.layout.n_columns)
-    n_chunk = max(1, FLOATS_AT_ONCE // (n_draws * widest))
+    n_chunk = decoders.rows_at_once(n_draws)
     parts = [x.new_empty(0, n_draws, x.shape[1])]
     for begin in range(0, x.shape[0], n_chunk):
         rows = torch.arange(begin, min(begin + n_chunk, x.shape[0]), device=x.device)

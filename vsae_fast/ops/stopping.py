@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from vsae_fast.ops.folded_decoders import FoldedDecoders
+
 SEGMENT = 48  # samples of a proposal between two looks at the standard error; kSegment in csrc/cpu/sampling_error.h
+
+
+def predicted_spreads(decoders: FoldedDecoders, mask: torch.Tensor) -> torch.Tensor:
+    """Spread of each unobserved value given z, infinite where observed, (N, D): the units of standard errors."""
+    layout = decoders.layout
+    spread = torch.where(layout.numerical_columns(mask.device), decoders.log_scale.exp(), 1.0)
+    return torch.where(layout.expand(mask) > 0, math.inf, spread)
 
 
 def segments_needed(

@@ -11,25 +11,22 @@ from vsae_fast.cuda.compiler import Launch
 from vsae_fast.cuda.dense import THREADS
 from vsae_fast.cuda.elbo import Gradients, run, run_backward
 from vsae_fast.tensor_core.device import launcher
+from vsae_fast.tensor_core.padding import power_of_two
 
 AT_ONCE = 1024  # columns, latents, or attributes times levels; not measured
 CATEGORICAL = 1
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << max(n - 1, 0).bit_length()
 
 
 def blocks(n_columns: int, n_latent: int, attribute_start: list[int], attribute_kind: list[int]) -> dict[str, int]:
     """How many columns, attributes, levels and latents a program takes at once."""
     widths = [end - begin for begin, end in pairwise(attribute_start)]
     categories = [width for width, kind in zip(widths, attribute_kind, strict=True) if kind == CATEGORICAL]
-    levels = _power_of_two(max(categories)) if categories else 0
+    levels = power_of_two(max(categories)) if categories else 0
     return {
-        "COLUMNS": min(_power_of_two(n_columns), AT_ONCE),
-        "ATTRIBUTES": min(_power_of_two(len(widths)), max(AT_ONCE // max(levels, 1), 1)),
+        "COLUMNS": min(power_of_two(n_columns), AT_ONCE),
+        "ATTRIBUTES": min(power_of_two(len(widths)), max(AT_ONCE // max(levels, 1), 1)),
         "LEVELS": levels,
-        "LATENTS": min(_power_of_two(n_latent), AT_ONCE),
+        "LATENTS": min(power_of_two(n_latent), AT_ONCE),
     }
 
 

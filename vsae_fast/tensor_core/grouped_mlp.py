@@ -10,7 +10,7 @@ from vsae_fast.cuda.compiler import Launch
 from vsae_fast.cuda.dense import THREADS
 from vsae_fast.cuda.grouped_mlp import Kernels, Layer, Tensors, few_enough_blocks, layers_with, run, run_backward
 from vsae_fast.tensor_core.device import launcher
-from vsae_fast.tensor_core.importance_impute import padded
+from vsae_fast.tensor_core.padding import padded
 
 TILES = (16, 32)  # rows at once, which products on the way back are summed over; with 64 wide networks spill
 INPUTS, OUTPUTS = 32, 64  # at once; as many as compile without spills, not measured

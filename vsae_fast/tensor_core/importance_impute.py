@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
@@ -13,20 +12,14 @@ import torch
 from vsae_fast.cuda.scoring import Scoring
 from vsae_fast.cuda.stopping import PARTIAL, run_until_precise
 from vsae_fast.cuda.tables import int_table
-from vsae_fast.ops.elbo import HALF_LOG_TWO_PI
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.tensor_core.device import check_device, launcher
+from vsae_fast.tensor_core.padding import padded, power_of_two
 
-LEAST_WIDTH = 16  # of a tensor-core product's sides
 NUMBERS_BLOCK = 64
 PART = 64  # outputs of the first data layer at once
 MOST_CLASS_SUMS = 8192  # categories times levels, padded, that a program holds in registers
 FAR_BELOW_ZERO = -1e30
-
-
-def padded(width: int) -> int:
-    """Next power of two, at least ``LEAST_WIDTH``."""
-    return max(LEAST_WIDTH, 1 << (width - 1).bit_length()) if width else LEAST_WIDTH
 
 
 class _Packer:
@@ -101,7 +94,7 @@ def pack(decoders: FoldedDecoders, scoring: Scoring | None = None) -> PackedMode
     numbers = [(column, a) for a, begin, end, kind in spans if kind == "numerical" for column in range(begin, end)]
     block = min(NUMBERS_BLOCK, padded(len(numbers)))
     numbers_padded = max(1, -(-len(numbers) // block)) * block
-    number_column, number_attribute = (_table([n[i] for n in numbers], numbers_padded, device) for i in (0, 1))
+    number_column, number_attribute = (int_table(tuple(n[i] for n in numbers), numbers_padded, device) for i in (0, 1))
     columns = number_column[: len(numbers)].long()
     height = padded(n_hidden)
     constants["NUMBER_WEIGHT"] = packer.add(output.weight[columns].t(), (height, numbers_padded))
@@ -109,7 +102,7 @@ def pack(decoders: FoldedDecoders, scoring: Scoring | None = None) -> PackedMode
 
     categories = [(a, begin, end - begin) for a, begin, end, kind in spans if kind == "categorical"]
     levels = padded(max((c[2] for c in categories), default=1))
-    n_padded = 1 << (len(categories) - 1).bit_length() if categories else 1
+    n_padded = power_of_two(len(categories))
     if n_padded * levels > MOST_CLASS_SUMS:
         raise ValueError(
             f"backend='triton' holds {MOST_CLASS_SUMS} sums of classes, and {len(categories)} categories of up to "
@@ -124,7 +117,7 @@ def pack(decoders: FoldedDecoders, scoring: Scoring | None = None) -> PackedMode
     constants["LEVEL_WEIGHT"], constants["LEVEL_BIAS"] = packer.add_all(weights), packer.add_all(biases)
     widths = [c[2] for c in categories]
     level_attribute, level_start, level_width, level_first = (
-        _table(values, n_padded, device)
+        int_table(tuple(values), n_padded, device)
         for values in (*([c[i] for c in categories] for i in (0, 1, 2)), [0, *accumulate(widths)][:-1])
     )
     constants.update(
@@ -152,18 +145,13 @@ def _add_scoring(packer: _Packer, scoring: Scoring, height: int, constants: dict
         SCORED=n_scored, SCORED_PAD=width, SCORED_BLOCK=block, SCORED_WEIGHT=packer.add(weight.t(), (height, width)),
         SCORED_INVERSE=packer.add(inverse, (width,)),
     )  # fmt: skip
-    return _table(attribute, width, weight.device)
+    return int_table(tuple(attribute), width, weight.device)
 
 
 @lru_cache(maxsize=8)
 def pack_to_score(decoders: FoldedDecoders) -> PackedModel:
     """Model as importance_impute takes it; kept, as rows come in chunks and packing takes many small copies."""
     return pack(decoders, Scoring(decoders))
-
-
-def _table(values: Iterable[int], length: int, device: torch.device) -> torch.Tensor:
-    """Numbers with zeros behind them, int32."""
-    return int_table((*values,), length, device)
 
 
 def run(
@@ -198,15 +186,12 @@ def run(
     imputed = x.new_empty(x.shape)
     evidence, size = (x.new_empty(n_rows) for _ in range(2))
     assert model.scoring is not None
-    targets, rest = model.scoring.targets(x, mask)
+    targets, of_numbers = model.scoring.targets(x, mask)
     _launch(
         model, precision, (mean, scale, x, mask, targets, noise), context, visible_weight,
         (imputed, evidence, size, log_weight, None), first=0, length=noise.shape[0] // n_proposals, n_segments=1,
     )  # fmt: skip
-    # What does not change with the samples: normalising constants of the observed numbers.
-    columns, attributes = (model.tensors[i][: model.constants["NUMBERS"]].long() for i in (1, 2))
-    terms = torch.where(mask[:, attributes] > 0, -model.decoders.log_scale[columns] - HALF_LOG_TWO_PI, 0.0)
-    constant = visible_weight * (terms.double().sum(1) - 0.5 * rest) - math.log(noise.shape[0])
+    constant = visible_weight * of_numbers - math.log(noise.shape[0])
     return imputed, evidence.double() + constant, size.double()
 
 

@@ -9,7 +9,7 @@ import torch
 from vsae_fast.cuda.tables import int_table, layout_tables
 from vsae_fast.ops.folded_encoders import FoldedEncoders
 from vsae_fast.tensor_core.device import launcher
-from vsae_fast.tensor_core.importance_impute import padded
+from vsae_fast.tensor_core.padding import padded
 
 ROWS, INPUTS, OUTPUTS = 64, 32, 64  # of a program at once; not measured
 
