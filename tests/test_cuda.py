@@ -492,3 +492,15 @@ def test_imputer_on_the_gpu_agrees_with_the_cpu(generator):
     on_cpu = imputer.transform(x)
     imputer.set_params(device="cuda", backend="cuda")
     assert abs(imputer.transform(x) - on_cpu).max() <= 1e-4
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_a_tensor_on_the_gpu_comes_back_there(generator):
+    x = torch.randn(60, 3, generator=generator).cuda()
+    x[::3, 1] = torch.nan
+    completed = VSAEImputer(epochs=2, n_models=1, random_state=0).fit_transform(x)
+    assert completed.device == x.device
+    observed = ~torch.isnan(x)
+    assert torch.equal(completed[observed], x[observed])
+    assert not torch.isnan(completed).any()
