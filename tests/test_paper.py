@@ -164,6 +164,18 @@ def test_no_method_sees_the_hidden_truth(folder):
             np.testing.assert_array_equal(a[name][~data.test_mask[:, j]], b[name][~data.test_mask[:, j]])
 
 
+def test_hidden_known_attributes_choose_the_epoch_of_blocks_alone(folder):
+    blocks = sets.load("mnist_pairs", "MCAR", 0.5, 0, folder, 60)
+    table = sets.load("yeast", "MCAR", 0.5, 0, folder, 60)
+    options = {"epochs": 2, "n_samples": 5, "seed": 0}
+    # An error is positive, and so is its own of the kept epoch, which hides cells in other patterns.
+    chosen = deep.fit("VSAE", blocks._replace(validation_fraction=0.3), **options).history
+    assert max(chosen.score) == chosen.score[chosen.best_epoch]
+    assert -max(chosen.score) == pytest.approx(chosen.imputation_error, rel=0.5)
+    bound = deep.fit("VSAE", table._replace(validation_fraction=0.3), **options).history
+    assert -max(bound.score) > 2 * bound.imputation_error
+
+
 def test_scores_are_the_hand_worked_ones():
     truth = {"a": np.array([[0], [51], [102]], dtype=np.uint8), "label": np.array(["x", "y", "y"], dtype=object)}
     mask = np.array([[True, False], [False, False], [False, True]])
@@ -232,6 +244,9 @@ def test_report_takes_the_longest_runs_and_never_mixes_scales():
     row = next(r for r in report.rows("table5", lines) if r["method"] == "VAE")
     assert row["difference"] == pytest.approx(0.6 - 0.485)
     assert [own["mean"] for own in row["shorter"]] == [0.9]
+    named = ["40 epochs, by the bound", "full, by the bound", "40 epochs", "full"]
+    lines = [line("VAE", 0, 0.5, scale) for scale in named]
+    assert [own.scale for own in report.ours(lines, column, "VAE", "rms", None)] == [named[i] for i in (3, 1, 2, 0)]
 
 
 def test_methods_are_compared_at_one_scale_and_on_the_same_seeds():

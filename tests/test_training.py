@@ -59,6 +59,25 @@ def test_best_epoch_is_kept():
     assert not torch.equal(model.decoders.raw_scale, objective.states[3]["decoders.raw_scale"])
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_the_callers_own_score_chooses_the_epoch(backend):
+    written, seen = [-3.0, -1.0, -2.0], []
+
+    def score(model, x, mask, seed):
+        assert not model.training
+        seen.append((copy.deepcopy(model.state_dict()), len(x), seed))
+        return written[len(seen) - 1]
+
+    model = small_model()
+    plan = TrainingPlan(epochs=3)
+    history = train(model, *rows(120), TwoPhase(), plan, torch.Generator().manual_seed(0), backend=backend, score=score)
+    assert history.score == written
+    assert history.best_epoch == 1
+    assert all(torch.equal(tensor, seen[1][0][name]) for name, tensor in model.state_dict().items())
+    assert not torch.equal(seen[0][0]["decoders.raw_scale"], seen[1][0]["decoders.raw_scale"])
+    assert {entry[1:] for entry in seen} == {(12, seen[0][2])}
+
+
 def test_last_epoch_is_kept_without_validation_rows():
     history = train(small_model(), *rows(50), HideAndScore(), TrainingPlan(epochs=3), torch.Generator().manual_seed(0))
     assert all(math.isnan(score) for score in history.score)

@@ -34,8 +34,9 @@ def impute_hidden_cells(
     share: float,
     n_samples: int,
     n_draws: int = 0,
+    n_patterns: int = PATTERNS,
 ) -> Iterator[HiddenCells]:
-    """Hide a share of the known cells of at most 2000 rows and impute them, once for each of 16 patterns.
+    """Hide a share of the known cells of at most 2000 rows and impute them, once for each of some patterns.
 
     Parameters
     ----------
@@ -50,12 +51,12 @@ def impute_hidden_cells(
         Of the patterns, the noise and the draws.
     share : float
         Probability of a known cell to be hidden.
-    n_samples, n_draws : int
+    n_samples, n_draws, n_patterns : int
     """
     random = StreamDraws(seed)
     x, mask = x[:ROWS], mask[:ROWS]
     noise = random.normal((n_samples, model.n_latent), x)
-    for pattern in range(PATTERNS):
+    for pattern in range(n_patterns):
         hidden = mask * (random.uniform(tuple(mask.shape), mask) < share)
         fill = random.normal((1, model.layout.n_columns), x)[0] if model.config.fill == "noise" else None
         result = model.impute(
@@ -71,7 +72,13 @@ def impute_hidden_cells(
 
 
 def imputation_error(
-    model: LatentModel, x: torch.Tensor, mask: torch.Tensor, visible_weight: float, seed: int
+    model: LatentModel,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    visible_weight: float,
+    seed: int,
+    *,
+    n_patterns: int = PATTERNS,
 ) -> float:
     """Mean squared error of the imputation of known cells that are hidden for the purpose.
 
@@ -91,13 +98,17 @@ def imputation_error(
         Exponent of p(x_o | z).
     seed : int
         Of the patterns and the noise.
+    n_patterns : int
+        How often other cells are hidden.
     """
     layout = model.layout
     columns = layout.column_attribute(x.device)
     sizes = zip(layout.kinds, layout.widths, strict=True)
     width = torch.tensor([width if kind == "numerical" else 1 for kind, width in sizes]).to(x)
     total = count = 0.0
-    cells = impute_hidden_cells(model, x, mask, visible_weight, seed, share=ERROR_SHARE, n_samples=ERROR_SAMPLES)
+    cells = impute_hidden_cells(
+        model, x, mask, visible_weight, seed, share=ERROR_SHARE, n_samples=ERROR_SAMPLES, n_patterns=n_patterns
+    )
     for known, hidden, result in cells:
         squares = (result.imputed - known) ** 2
         error = (torch.zeros_like(hidden).index_add_(1, columns, squares) / width).clamp(max=LARGEST_ERROR)

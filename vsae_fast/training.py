@@ -122,6 +122,7 @@ class History:
 
 
 Progress = Callable[[int, float, float], bool]  # epoch, loss, score; True ends the training
+Score = Callable[[LatentModel, torch.Tensor, torch.Tensor, int], float]  # model, validation rows, mask, seed of noise
 
 
 def constant(progress: float) -> float:
@@ -261,6 +262,7 @@ def train(
     max_seconds: float = math.inf,
     trained: bool = False,
     checkpoint: Checkpoint | None = None,
+    score: Score | None = None,
 ) -> History:
     """Train in place; leaves the model in evaluation mode with the parameters of its best epoch.
 
@@ -291,6 +293,9 @@ def train(
     checkpoint : Checkpoint, optional
         Where to write how far training has come, and to go on from: with the same arguments it ends with the same
         losses and parameters, bit for bit, as a training that was never cut off.
+    score : callable, optional
+        What chooses the best epoch in place of the objective's own validation score: the larger, the better. Called
+        with (model in evaluation mode, x, mask, seed), the last one the same after every epoch.
 
     Returns
     -------
@@ -325,7 +330,7 @@ def train(
     if saved is not None:
         run = _Run.restore(saved, trainer, generator)
     elif trained and len(x_validation):
-        run.best_score = trainer.score(x_validation, mask_validation, validation_seed)
+        run.best_score = _validated(trainer, model, score, x_validation, mask_validation, validation_seed)
         run.best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     history, begin = run.history, time.monotonic() - run.spent
     for epoch in range(len(history.epoch), plan.epochs):
@@ -342,17 +347,17 @@ def train(
         mean_loss = _mean(losses)
         if not math.isfinite(mean_loss):
             raise FloatingPointError(f"the training loss became {mean_loss} in epoch {epoch}; lower learning_rate")
-        score = trainer.score(x_validation, mask_validation, validation_seed) if len(x_validation) else math.nan
+        reached = _validated(trainer, model, score, x_validation, mask_validation, validation_seed)
         history.epoch.append(epoch)
         history.loss.append(mean_loss)
-        history.score.append(score)
+        history.score.append(reached)
         run.since_best += 1
-        if score > run.best_score or math.isnan(score):
-            run.best_score, history.best_epoch, run.since_best = score, epoch, 0
-            if not math.isnan(score):
+        if reached > run.best_score or math.isnan(reached):
+            run.best_score, history.best_epoch, run.since_best = reached, epoch, 0
+            if not math.isnan(reached):
                 trainer.write_back()
                 run.best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        if progress is not None and progress(epoch, mean_loss, score):
+        if progress is not None and progress(epoch, mean_loss, reached):
             history.ended_by = "callback"
             break
         if run.spent >= max_seconds:
@@ -382,6 +387,24 @@ def train(
     if history.ended_by == "epochs" and history.still_rising():
         logger.warning("the validation bound was still rising after %d epochs; raise epochs", plan.epochs)
     return history
+
+
+def _validated(
+    trainer: TorchTrainer | NativeTrainer,
+    model: LatentModel,
+    score: Score | None,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    seed: int,
+) -> float:
+    """Validation score by the caller's own measure or by the objective's; nan without validation rows."""
+    if not len(x):
+        return math.nan
+    if score is None:
+        return trainer.score(x, mask, seed)
+    trainer.write_back()
+    model.eval()
+    return score(model, x, mask, seed)
 
 
 def _mean(losses: list[float | torch.Tensor]) -> float:
