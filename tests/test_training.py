@@ -176,7 +176,9 @@ def test_paper_network_is_the_appendix():
     model = VSAE(MIXED, preset.network)
     n_attributes, n_columns = MIXED.n_attributes, MIXED.n_columns
     assert model.n_latent == 2 * n_attributes  # two latent dimensions per attribute
-    widths = {encoder.group.kind: [w.shape[-1] for w in encoder.weights] for encoder in model.attributive.encoders}
+    groups = model.layout.groups(torch.device("cpu"))
+    encoders = zip(groups, model.attributive.encoders, strict=True)
+    widths = {group.kind: [w.shape[-1] for w in encoder.weights] for group, encoder in encoders}
     assert widths == {"numerical": [16, 16, 16, 4], "categorical": [64, 64, 64, 4]}
     assert linear_sizes(model.decoders.mask) == [(10, 16), (16, 16), (16, 16), (16, n_attributes)]
     assert linear_sizes(model.decoders.data) == [(10 + n_attributes, 64), (64, 64), (64, 64), (64, n_columns)]

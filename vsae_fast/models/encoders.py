@@ -27,7 +27,6 @@ class GroupedEncoder(nn.Module):
 
     def __init__(self, group: AttributeGroup, hidden: tuple[int, ...], n_latent: int, negative_slope: float) -> None:
         super().__init__()
-        self.group = group
         self.negative_slope = negative_slope
         n_groups = len(group.attributes)
         sizes = (group.width, *hidden, 2 * n_latent)
@@ -43,8 +42,8 @@ class GroupedEncoder(nn.Module):
             self.register_buffer(f"running_mean_{layer}", torch.zeros(n_groups, width))
             self.register_buffer(f"running_var_{layer}", torch.ones(n_groups, width))
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (N, D) and (N, M) to mean and log-variance, each (N, G, latent)."""
+    def forward(self, x: torch.Tensor, mask: torch.Tensor, group: AttributeGroup) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (N, D) and (N, M) to mean and log-variance, each (N, G, latent); ``group`` is on the device of x."""
         norms = [
             BatchNormState(
                 self.norm_weights[layer],
@@ -55,8 +54,8 @@ class GroupedEncoder(nn.Module):
             for layer in range(len(self.norm_weights))
         ]
         head = grouped_mlp(
-            gather_group(x, self.group, 0.0),
-            mask[:, list(self.group.attributes)],
+            gather_group(x, group, 0.0),
+            mask[:, group.members],
             list(self.weights),
             list(self.biases),
             norms,
@@ -88,6 +87,7 @@ class AttributiveEncoders(nn.Module):
 
     def __init__(self, layout: AttributeLayout, config: NetworkConfig) -> None:
         super().__init__()
+        self.layout = layout
         groups = layout.groups(torch.device("cpu"))
         hidden = {"numerical": config.numerical_hidden, "categorical": config.categorical_hidden}
         self.encoders = nn.ModuleList(
@@ -99,7 +99,9 @@ class AttributiveEncoders(nn.Module):
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map (N, D) and (N, M) to mean and log-variance, each (N, M, latent)."""
-        means, log_variances = zip(*(encoder(x, mask) for encoder in self.encoders), strict=True)
+        groups = self.layout.groups(x.device)
+        parts = (encoder(x, mask, group) for encoder, group in zip(self.encoders, groups, strict=True))
+        means, log_variances = zip(*parts, strict=True)
         position = self.get_buffer("position")
         return torch.cat(means, 1)[:, position], torch.cat(log_variances, 1)[:, position]
 

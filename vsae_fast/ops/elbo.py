@@ -65,7 +65,7 @@ def data_log_likelihood(
             terms = -0.5 * square * torch.exp(-2 * ls) - ls - HALF_LOG_TWO_PI
             if group.width > 1:
                 terms = torch.where(group.columns < layout.n_columns, terms, 0.0)
-        result[..., list(group.attributes)] = terms.sum(-1)
+        result[..., group.members] = terms.sum(-1)
     return result
 
 

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 
 from vsae_fast import _native
-from vsae_fast.ops.layout import AttributeLayout
+from vsae_fast.ops.layout import AttributeLayout, column_attribute
 from vsae_fast.ops.registry import LIBRARY, Addresses, Op, check_like, gpu_kernel
 
 
 def _reference(
     x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor | None, attribute_width: list[int]
 ) -> torch.Tensor:
-    width = torch.tensor(attribute_width, device=mask.device)
-    observed = mask if len(attribute_width) == x.shape[-1] else torch.repeat_interleave(mask, width, dim=-1)
+    one_column_each = len(attribute_width) == x.shape[-1]
+    observed = mask if one_column_each else mask[..., column_attribute(tuple(attribute_width), mask.device)]
     fill = x.new_zeros(()) if noise is None else noise
     return torch.cat([torch.where(observed > 0, x, fill), mask.to(x.dtype)], dim=-1)
 

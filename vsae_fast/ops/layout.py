@@ -30,12 +30,15 @@ class AttributeGroup:
         Widest member; narrower ones are padded to it.
     columns : torch.Tensor of int64, shape (G, width)
         Encoded columns of each member; ``D`` (one past the last column) marks padding.
+    members : torch.Tensor of int64, shape (G,)
+        ``attributes`` on the device, so that no index has to be copied there.
     """
 
     kind: Kind
     attributes: tuple[int, ...]
     width: int
     columns: torch.Tensor
+    members: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class AttributeLayout:
 
     def column_attribute(self, device: torch.device) -> torch.Tensor:
         """Attribute of each column, shape (D,), int64."""
-        return _column_attribute(self, device)
+        return column_attribute(self.widths, device)
 
     def numerical_columns(self, device: torch.device) -> torch.Tensor:
         """Whether each column belongs to a numerical attribute, shape (D,)."""
@@ -151,33 +154,35 @@ class AttributeLayout:
 
 # Kept for each device: a copy to a GPU is waited for.
 @lru_cache(maxsize=256)
-def _column_attribute(layout: AttributeLayout, device: torch.device) -> torch.Tensor:
-    return torch.repeat_interleave(torch.arange(layout.n_attributes), torch.tensor(layout.widths)).to(device)
+def column_attribute(widths: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Attribute of each column, shape (D,), int64."""
+    return torch.repeat_interleave(torch.arange(len(widths)), torch.tensor(widths)).to(device)
 
 
 @lru_cache(maxsize=256)
 def _numerical_columns(layout: AttributeLayout, device: torch.device) -> torch.Tensor:
     numerical = torch.tensor([kind == "numerical" for kind in layout.kinds])
-    return numerical[_column_attribute(layout, torch.device("cpu"))].to(device)
+    return numerical[layout.column_attribute(torch.device("cpu"))].to(device)
 
 
 @lru_cache(maxsize=256)
 def _attribute_widths(layout: AttributeLayout, device: torch.device) -> torch.Tensor:
-    return torch.tensor(layout.widths, device=device)
+    return torch.tensor(layout.widths).to(device)
 
 
 @lru_cache(maxsize=256)
 def _groups(layout: AttributeLayout, device: torch.device) -> tuple[AttributeGroup, ...]:
-    members: dict[tuple[Kind, int], list[int]] = {}
+    alike: dict[tuple[Kind, int], list[int]] = {}
     for attribute, (kind, width) in enumerate(zip(layout.kinds, layout.widths, strict=True)):
-        members.setdefault((kind, (width - 1).bit_length()), []).append(attribute)
+        alike.setdefault((kind, (width - 1).bit_length()), []).append(attribute)
     groups = []
-    for (kind, _), attributes in sorted(members.items()):
+    for (kind, _), attributes in sorted(alike.items()):
         width = max(layout.widths[a] for a in attributes)
         columns = torch.full((len(attributes), width), layout.n_columns, dtype=torch.int64)
         for g, a in enumerate(attributes):
             columns[g, : layout.widths[a]] = torch.arange(layout.starts[a], layout.starts[a + 1])
-        groups.append(AttributeGroup(kind, tuple(attributes), width, columns.to(device)))
+        members = torch.tensor(attributes)
+        groups.append(AttributeGroup(kind, tuple(attributes), width, columns.to(device), members.to(device)))
     return tuple(groups)
 
 

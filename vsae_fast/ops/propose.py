@@ -64,7 +64,7 @@ def _reference(
             h = torch.baddbmm(own_bias[layer].unsqueeze(1), h, own_weight[layer].transpose(1, 2))
             if layer + 1 < first + n_layers:
                 h = functional.leaky_relu(h, negative_slope)
-        own[:, list(group.attributes)] = h.transpose(0, 1)
+        own[:, group.members] = h.transpose(0, 1)
         first += n_layers
     means, scales, contexts = [], [], []
     for noise in [None] if fill is None else fill:

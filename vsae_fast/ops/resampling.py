@@ -34,7 +34,7 @@ def draw_given(output: torch.Tensor, decoders: FoldedDecoders, uniform: torch.Te
         else:
             first = uniform[..., group.columns[:, 0]]  # [N, J, G]
             p = torch.softmax(gather_group(output, group, -math.inf).double(), -1).cumsum(-1)
-            last = torch.tensor([decoders.layout.widths[a] - 1 for a in group.attributes], device=output.device)
+            last = decoders.layout.attribute_widths(output.device)[group.members] - 1
             level = torch.searchsorted(p, first.unsqueeze(-1) * p[..., -1:], right=True)[..., 0]
             values = torch.nn.functional.one_hot(torch.minimum(level, last), group.width).to(output.dtype)
         real = group.columns < decoders.layout.n_columns

@@ -1,0 +1,157 @@
+"""What runs on a device that is not the CPU: tensors come back there, files and networks move, no step is waited for.
+
+Run by tests/test_other_device.py in a process of its own, as torch registers a device for good.
+"""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+import vsae_fast
+from tests.other_device.device import DEVICE, OtherTensor, other_device, waits
+from tests.random_models import MIXED, random_rows
+from vsae_fast import VSAEImputer
+from vsae_fast.baseline_objectives import EvidenceBound, ImportanceWeighted, Subsampled
+from vsae_fast.models.autoencoder import Autoencoder
+from vsae_fast.models.config import NetworkConfig
+from vsae_fast.models.hivae import HIVAE
+from vsae_fast.models.mvae import MVAE
+from vsae_fast.models.vae import CVAE, MIWAE, VAE
+from vsae_fast.models.vsae import VSAE
+from vsae_fast.objective import HideAndScore, TwoPhase
+from vsae_fast.ops.draws import TorchDraws
+from vsae_fast.torch_training import TorchTrainer
+from vsae_fast.training import TrainingPlan, train
+
+QUICK = {"epochs": 2, "n_models": 1, "n_samples": 20, "random_state": 0}
+
+
+@pytest.fixture(autouse=True)
+def device(monkeypatch):
+    """The device exists, and ``device="cuda"`` names it."""
+    monkeypatch.setattr(
+        "vsae_fast.parameters.resolve_device", lambda name: DEVICE if name == "cuda" else torch.device("cpu")
+    )
+    with other_device() as found:
+        yield found
+
+
+@pytest.fixture
+def x():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 3, generator=generator)
+    x[:, 2] = torch.randint(3, (60,), generator=generator)
+    x[::3, 1] = torch.nan
+    x[1::7, 2] = torch.nan
+    return x
+
+
+def on(device, **changes):
+    return VSAEImputer(device=device, schema={"x2": "categorical"}, **{**QUICK, **changes})
+
+
+def assert_completed(completed, x):
+    assert completed.device == x.device
+    assert completed.dtype == x.dtype
+    observed = ~torch.isnan(x.cpu())
+    assert torch.equal(completed.cpu()[observed], x.cpu()[observed])
+    assert not torch.isnan(completed.cpu()).any()
+
+
+def test_the_device_refuses_what_a_gpu_refuses(device):
+    here = torch.ones(3, device=device)
+    assert isinstance(here, OtherTensor)
+    with pytest.raises(RuntimeError, match="same device"):
+        here + torch.ones(3)
+    with pytest.raises(RuntimeError):
+        here.numpy()
+    waits.clear()
+    here.sum().item()
+    torch.ones(3).to(device)
+    here.cpu()
+    assert len(waits) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("trained_on", ["cpu", "cuda"])
+def test_a_tensor_comes_back_on_its_device(x, device, trained_on, dtype):
+    here = x.to(device, dtype)
+    imputer = on(trained_on)
+    assert_completed(imputer.fit_transform(here), here)
+    assert_completed(imputer.sample(here, 2)[1], here)
+    assert_completed(imputer.transform(x), x)
+
+
+def test_masks_and_draws_on_the_device(x, device):
+    whole = torch.nan_to_num(x)
+    mask = ~torch.isnan(x)
+    draws = vsae_fast.impute(whole.to(device), mask.to(device), n_imputations=2, **QUICK)
+    for drawn in draws:
+        assert drawn.device == device
+        assert torch.equal(drawn.cpu()[mask], whole[mask])
+
+
+def test_attributes_of_blocks_keep_their_devices(x, device):
+    part = x[:, :1].to(device)
+    completed = vsae_fast.impute({"a": part, "b": x[:, 1]}, **QUICK)
+    assert completed["a"].device == device
+    assert completed["b"].device.type == "cpu"
+
+
+def test_a_file_written_on_one_device_loads_on_the_other(x, device, tmp_path):
+    on_cpu = on("cpu").fit(x)
+    on_cpu.save(tmp_path / "cpu")
+    moved = VSAEImputer.load(tmp_path / "cpu").set_params(device="cuda")
+    torch.testing.assert_close(moved.transform(x), on_cpu.transform(x), rtol=1e-4, atol=1e-4)
+    assert moved.models_[0].decoders.raw_scale.device == device
+    trained = on("cuda").fit(x)
+    assert trained.models_[0].decoders.raw_scale.device == device
+    trained.save(tmp_path / "other")
+    expected = trained.transform(x)
+    for back in (VSAEImputer.load(tmp_path / "other"), pickle.loads(pickle.dumps(trained))):
+        back.set_params(device="cpu")
+        torch.testing.assert_close(back.transform(x), expected, rtol=1e-4, atol=1e-4)
+        assert back.models_[0].decoders.raw_scale.device.type == "cpu"
+
+
+def test_the_rest_of_the_estimator(x):
+    x = torch.where((x > 1) & (torch.arange(3) == 0), torch.nan, x)
+    imputer = on("cuda", self_masking=["x0"]).fit(x)
+    assert np.isfinite(imputer.score(x))
+    assert len(imputer.effective_sample_size(x)) == len(x)
+    further = imputer.set_params(warm_start=True).fit(x)
+    assert len(further.history_[0].epoch) == 4
+    paper = on("cuda", preset="paper")
+    assert_completed(paper.fit_transform(x), x)
+
+
+@pytest.mark.parametrize("objective", [TwoPhase(warmup_epochs=0), TwoPhase(warmup_epochs=9), HideAndScore(n_samples=4)])
+def test_no_training_step_is_waited_for(device, objective):
+    torch.manual_seed(0)
+    model = VSAE(MIXED, NetworkConfig(collective_hidden=(8,), data_hidden=(8,))).to(device)
+    x, mask = (t.float().to(device) for t in random_rows(MIXED, 40, torch.Generator().manual_seed(0), observed=0.7))
+    draws = TorchDraws(torch.Generator(device).manual_seed(0))
+    trainer = TorchTrainer(model, objective, x, mask, draws=draws, clip_norm=1.0)
+    rows = torch.arange(30, device=device)
+    trainer.step(rows, 0, 1e-3)  # tables of the layout are copied once
+    waits.clear()
+    loss = trainer.step(rows, 0, 1e-3)
+    assert waits == []
+    assert np.isfinite(loss.item())
+
+
+@pytest.mark.parametrize("model", [Autoencoder, VAE, CVAE, MVAE, HIVAE, MIWAE])
+def test_baselines_train_and_impute_there(device, model):
+    torch.manual_seed(0)
+    network = model(MIXED, NetworkConfig(collective_hidden=(8,), data_hidden=(8,))).to(device)
+    x, mask = (t.float().to(device) for t in random_rows(MIXED, 40, torch.Generator().manual_seed(0), observed=0.7))
+    objective = {MVAE: Subsampled(), MIWAE: ImportanceWeighted()}.get(model, EvidenceBound())
+    plan = TrainingPlan(epochs=2, validation_fraction=0.3)
+    history = train(network, x, mask, objective, plan, torch.Generator(device).manual_seed(0))
+    assert np.isfinite([*history.loss, *history.score]).all()
+    noise = torch.randn(7, network.n_latent, device=device)
+    imputed = network.impute(x, mask, noise, fill_noise=torch.zeros_like(x)).imputed
+    assert imputed.device == device
+    assert torch.isfinite(imputed.cpu()).all()

@@ -1,0 +1,111 @@
+"""A second device without a GPU: tensors that say they are on ``other:0``, and compute on the CPU.
+
+What a GPU refuses is refused: operands on different devices, a tensor of the device handed to NumPy. Operations that a
+GPU would be waited for are counted. It shows that code puts its tensors where they belong, and nothing about kernels
+or speed. Built on torch's registration of backends in Python; one process has the device for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch._dynamo  # which generators import where a mode is on, and whose types need the class that is patched below
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+_setup_privateuseone_for_python_backend("other")
+DEVICE = torch.device("other", 0)
+aten = torch.ops.aten
+# Operands that a GPU's operation takes from the CPU too.
+CROSS = (aten.copy_.default, aten.index.Tensor, aten.index_put_.default, aten.index_put.default)
+waits: list[str] = []  # operations whose result the host waits for
+
+
+class OtherTensor(torch.Tensor):
+    """Holds a tensor on the CPU and says that it is on the device."""
+
+    raw: torch.Tensor
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, raw: torch.Tensor) -> OtherTensor:
+        made: OtherTensor = torch.Tensor._make_wrapper_subclass(
+            cls, raw.size(), strides=raw.stride(), storage_offset=raw.storage_offset(), dtype=raw.dtype, device=DEVICE
+        )
+        made.raw = raw
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(func, args, kwargs or {})
+
+
+class _Factories(TorchDispatchMode):
+    """Sees the functions that make tensors from nothing."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(func, args, kwargs or {})
+
+
+def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    here = [tensor for tensor in tensors if isinstance(tensor, OtherTensor)]
+    if here and len(here) < len(tensors) and func not in CROSS:
+        strangers = [tensor for tensor in tensors if not isinstance(tensor, OtherTensor) and tensor.dim() > 0]
+        if strangers:
+            raise RuntimeError(f"{func}: expected all tensors to be on the same device, found {DEVICE} and cpu")
+    to = kwargs.get("device")
+    on_device = bool(here) if to is None else torch.device(to).type == DEVICE.type
+    if to is not None:
+        kwargs = {**kwargs, "device": torch.device("cpu")}
+    out = func(*tree_map(_raw, args), **tree_map(_raw, kwargs))
+    if func is aten.copy_.default:
+        if here and not isinstance(args[0], OtherTensor):
+            waits.append(str(func))
+        return args[0]
+    if on_device and len(here) < len(tensors) and any(t.dim() > 0 for t in tensors if not isinstance(t, OtherTensor)):
+        waits.append(f"{func} from the CPU")
+    if here and (not on_device or func in (aten._local_scalar_dense.default, aten.nonzero.default)):
+        waits.append(str(func))
+    wrapped = {id(tensor.raw): tensor for tensor in here}
+
+    def place(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        if not on_device:
+            return value.clone() if here else value  # `to` of the same device may hand back the raw tensor itself
+        return wrapped[id(value)] if id(value) in wrapped else OtherTensor(value)
+
+    return tree_map(place, out)
+
+
+class OtherGenerator(torch.Generator):
+    """A generator that says it is on the device."""
+
+    device = DEVICE  # type: ignore[assignment]
+
+    def manual_seed(self, seed: int) -> OtherGenerator:
+        """Seed it."""
+        super().manual_seed(seed)
+        return self
+
+
+def _raw(value: Any) -> Any:
+    return value.raw if isinstance(value, OtherTensor) else value
+
+
+@contextmanager
+def other_device() -> Iterator[torch.device]:
+    """Within it the device exists."""
+
+    def generator(device: torch.device | str = "cpu") -> torch.Generator:
+        return OtherGenerator() if torch.device(device).type == DEVICE.type else plain(device)
+
+    plain = torch.Generator
+    with _Factories(), patch("torch.Generator", generator):
+        yield DEVICE
