@@ -93,11 +93,13 @@ def measure_steps(device: torch.device, quick: bool, whole: Synchronized) -> lis
         twin = eager_training.EagerVSAE(layout.n_attributes, case["network"], layout.widths[0]).to(device)
         optimizer = torch.optim.Adam(twin.parameters(), 1e-3)
 
-        def trainer(backend: str, case: Any = case, layout: Any = layout, data: Any = (x, mask, rows)) -> Any:
+        def trainer(
+            backend: str, *, graphs: bool = False, case: Any = case, layout: Any = layout, data: Any = (x, mask, rows)
+        ) -> Callable[[], Any]:
             x, mask, rows = data
             model = VSAE(layout, case["network"]).to(device)
             draws = TorchDraws(torch.Generator(device).manual_seed(0))
-            own = TorchTrainer(model, case["objective"], x, mask, draws=draws, backend=backend)
+            own = TorchTrainer(model, case["objective"], x, mask, draws=draws, backend=backend, graphs=graphs)
             return lambda: own.step(rows, case["epoch"], 1e-3)
 
         candidates = {
@@ -105,5 +107,8 @@ def measure_steps(device: torch.device, quick: bool, whole: Synchronized) -> lis
             "torch's ops": trainer("reference"),
         }
         ours = {own: trainer("auto" if backend == "cpu" else backend) for own, backend in backends(device).items()}
+        if device.type == "cuda":
+            named = {"torch's ops": "reference", **backends(device)}
+            ours |= {f"{own}, CUDA graph": trainer(backend, graphs=True) for own, backend in named.items()}
         results.append({"case": name} | _rates(candidates, ours, whole, quick))
     return results

@@ -26,6 +26,7 @@ FLOORS = [
         "table",
         "only_run",
         "source_files",
+        "step_graphs",
         "whole_file",
     ],
     ["models"],

@@ -216,6 +216,27 @@ def test_a_step_does_not_wait_for_the_gpu(objective, backend, generator):
         torch.cuda.set_sync_debug_mode("default")
 
 
+@needs_gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["reference", "cuda", "triton"])
+@pytest.mark.parametrize("objective", [HideAndScore(), TwoPhase(warmup_epochs=4)], ids=["auto", "paper"])
+def test_graphs_train_as_plain_steps_do(objective, backend, generator):
+    x, mask = (t.float().cuda() for t in random_rows(MIXED, 150, generator))
+    losses = {}
+    for graphs in (False, True):
+        torch.manual_seed(0)
+        model = VSAE(MIXED, NetworkConfig(skip=isinstance(objective, HideAndScore))).cuda()
+        draws = TorchDraws(torch.Generator("cuda").manual_seed(0))
+        trainer = TorchTrainer(model, objective, x, mask, draws=draws, backend=backend, clip_norm=1.0, graphs=graphs)
+        order = torch.arange(150).cuda()
+        losses[graphs] = [
+            float(trainer.step(rows, epoch, 2.0 ** -(9 + epoch % 3))) for epoch in range(8) for rows in order.split(64)
+        ]
+    assert trainer._graphs.works
+    assert len(trainer._graphs._captured) == (4 if isinstance(objective, TwoPhase) else 2)
+    assert losses[True] == pytest.approx(losses[False], rel=1e-3)
+
+
 def test_layers_share_one_tile():
     layers = layers_of([3, 5, 4, 2], 64, 12)
     assert layers == [Layer(3, 5, False, False, 8), Layer(5, 4, True, False, 8), Layer(4, 2, True, True, 8)]

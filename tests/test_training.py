@@ -78,6 +78,16 @@ def test_the_callers_own_score_chooses_the_epoch(backend):
     assert {entry[1:] for entry in seen} == {(12, seen[0][2])}
 
 
+def test_epochs_without_a_finite_score_are_never_kept():
+    model, objective = small_model(), ScriptedScore([math.nan, -2.0, math.nan, math.inf, -3.0])
+    history = train(model, *rows(120), objective, TrainingPlan(epochs=5), torch.Generator().manual_seed(0))
+    assert history.best_epoch == 1
+    assert all(torch.equal(tensor, objective.states[1][name]) for name, tensor in model.state_dict().items())
+    never = ScriptedScore([math.nan, -math.inf])
+    with pytest.raises(FloatingPointError, match="no epoch had a finite validation score; lower learning_rate"):
+        train(small_model(), *rows(120), never, TrainingPlan(epochs=2), torch.Generator().manual_seed(0))
+
+
 def test_last_epoch_is_kept_without_validation_rows():
     history = train(small_model(), *rows(50), HideAndScore(), TrainingPlan(epochs=3), torch.Generator().manual_seed(0))
     assert all(math.isnan(score) for score in history.score)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 
 from vsae_fast.models.latent_model import LatentModel
-from vsae_fast.objective import fill_noise, importance_weighted
+from vsae_fast.objective import OnePhase, fill_noise, importance_weighted
 from vsae_fast.ops.draws import Draws
 
 
 @dataclass(frozen=True)
-class EvidenceBound:
+class EvidenceBound(OnePhase):
     """Single-sample bound on log p(x_o): of the autoencoder (which has no divergence), VAE, CVAE and HI-VAE.
 
     Parameters
@@ -39,7 +39,7 @@ class EvidenceBound:
 
 
 @dataclass(frozen=True)
-class Subsampled:
+class Subsampled(OnePhase):
     """Bounds of the observed attributes together, of each one alone, and of random subsets (Wu and Goodman 2018).
 
     ::
@@ -78,7 +78,7 @@ class Subsampled:
 
 
 @dataclass(frozen=True)
-class ImportanceWeighted:
+class ImportanceWeighted(OnePhase):
     """Bound of K importance samples on log p(x_o) (Burda et al. 2016; Mattei and Frellsen 2019).
 
     Parameters

@@ -24,6 +24,9 @@ class Objective(Protocol):
     def score(self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, draws: Draws) -> torch.Tensor:
         """Validation score of each row, higher is better, comparable between epochs for the same draws."""
 
+    def phase(self, epoch: int) -> int:
+        """A number that epochs share whose losses are made of the same operations."""
+
 
 def fill_noise(model: LatentModel, x: torch.Tensor, draws: Draws) -> torch.Tensor | None:
     """Standard normal noise for the holes of a batch, shape (N, D); None where the model fills them with zeros."""
@@ -84,6 +87,15 @@ def evaluation_mode(model: LatentModel) -> Iterator[None]:
         model.train(training)
 
 
+class OnePhase:
+    """Of an objective whose loss is the same in all epochs."""
+
+    def phase(self, epoch: int) -> int:
+        """0, always."""
+        del epoch
+        return 0
+
+
 @dataclass(frozen=True)
 class TwoPhase:
     """Gong et al. 2021, appendix D.
@@ -109,7 +121,7 @@ class TwoPhase:
 
     def loss(self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws) -> torch.Tensor:
         target, variance, weight = x, None, mask
-        if epoch >= self.warmup_epochs:
+        if self.phase(epoch):
             target, variance = self.expected_target(model, x, mask, draws)
             weight = torch.ones_like(mask)
         fill = fill_noise(model, x, draws)
@@ -124,6 +136,10 @@ class TwoPhase:
             attribute_weight=weight,
         )
         return -bound.mean()
+
+    def phase(self, epoch: int) -> int:
+        """0 while the bound on ``(x_o, m)`` alone is maximised, then 1."""
+        return int(epoch >= self.warmup_epochs)
 
     @torch.no_grad()
     def expected_target(
@@ -153,7 +169,7 @@ class TwoPhase:
 
 
 @dataclass(frozen=True)
-class HideAndScore:
+class HideAndScore(OnePhase):
     """Hide a further random part of the observed cells from the encoders and score all of them.
 
     It trains the collective network for the task that it has at imputation, with the importance-weighted bound of Burda

@@ -8,8 +8,9 @@ import torch
 
 from vsae_fast.models.latent_model import LatentModel
 from vsae_fast.objective import Objective, evaluation_mode
-from vsae_fast.ops.draws import Draws, StreamDraws
+from vsae_fast.ops.draws import Draws, StreamDraws, TorchDraws
 from vsae_fast.ops.registry import prefer
+from vsae_fast.step_graphs import StepGraphs
 
 VALIDATION_CHUNK = 256  # rows scored at once, by the C++ trainer too
 
@@ -29,6 +30,8 @@ class TorchTrainer:
     clip_norm : float or None
     backend : {"reference", "auto", "cuda", "triton"}
         Of the ops.
+    graphs : bool
+        Whether steps are captured in CUDA graphs; ``draws`` must be :class:`~vsae_fast.ops.draws.TorchDraws`.
     """
 
     def __init__(
@@ -42,23 +45,39 @@ class TorchTrainer:
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
         backend: str = "reference",
+        graphs: bool = False,
     ) -> None:
         self._model, self._objective, self._x, self._mask, self._draws = model, objective, x, mask, draws
         self._clip_norm, self._backend = clip_norm, backend
-        # Without weight decay it is Adam.
-        self._optimizer = torch.optim.AdamW(model.parameters(), weight_decay=weight_decay, fused=True)
+        self._graphs = None
+        if graphs:
+            assert isinstance(draws, TorchDraws)
+            self._graphs = StepGraphs(self._update, self.state, draws.generator)
+        # Without weight decay it is Adam. A graph reads the learning rate where it was, so that it is a tensor there.
+        rate = torch.tensor(0.0).to(x.device) if graphs else 0.0
+        self._optimizer = torch.optim.AdamW(
+            model.parameters(), rate, weight_decay=weight_decay, fused=True, capturable=graphs
+        )
 
     def step(self, rows: torch.Tensor, epoch: int, learning_rate: float) -> torch.Tensor:
         """Update on the rows; return the loss before the update as a tensor, so that a GPU need not be waited for."""
+        for group in self._optimizer.param_groups:
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(learning_rate)
+            else:
+                group["lr"] = learning_rate
         self._model.train()
+        if self._graphs is not None:
+            return self._graphs.step(rows, epoch, self._objective.phase(epoch))
+        return self._update(rows, epoch)
+
+    def _update(self, rows: torch.Tensor, epoch: int) -> torch.Tensor:
         with prefer(self._backend):
             loss = self._objective.loss(self._model, self._x[rows], self._mask[rows], epoch, self._draws)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self._clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip_norm, foreach=True)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
         self._optimizer.step()
         return loss.detach()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ logger = logging.getLogger("vsae_fast")
 
 MIN_VALIDATION_ROWS = 10
 WARM_UP_SHARE = 0.2  # of the steps, in the one-cycle schedule
+GRAPHS = "VSAE_FAST_CUDA_GRAPHS"  # environment variable; 0 trains on a GPU without CUDA graphs
 STILL_RISING = 0.05  # share of the whole rise that the last tenth of the epochs may still bring before we warn
 
 
@@ -244,6 +246,7 @@ def make_trainer(
         weight_decay=plan.weight_decay,
         clip_norm=plan.clip_norm,
         backend="reference" if isinstance(model, VSAE) and backend not in GPU_BACKENDS else backend,
+        graphs=x.device.type == "cuda" and os.environ.get(GRAPHS, "1") != "0",
     )
 
 
@@ -304,7 +307,7 @@ def train(
     Raises
     ------
     FloatingPointError
-        The loss stopped being finite.
+        The loss stopped being finite, or no validation score was.
     StoppedError
         ``stop`` was set.
     """
@@ -352,9 +355,9 @@ def train(
         history.loss.append(mean_loss)
         history.score.append(reached)
         run.since_best += 1
-        if reached > run.best_score or math.isnan(reached):
+        if not len(x_validation) or (math.isfinite(reached) and reached > run.best_score):
             run.best_score, history.best_epoch, run.since_best = reached, epoch, 0
-            if not math.isnan(reached):
+            if len(x_validation):
                 trainer.write_back()
                 run.best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         if progress is not None and progress(epoch, mean_loss, reached):
@@ -368,6 +371,8 @@ def train(
             break
         if checkpoint is not None and checkpoint.due():
             run.save(checkpoint, trainer, generator)
+    if len(x_validation) and run.best_state is None:
+        raise FloatingPointError("no epoch had a finite validation score; lower learning_rate")
     trainer.write_back()
     if run.best_state is not None:
         model.load_state_dict(run.best_state)

@@ -11,6 +11,7 @@ import torch
 
 import vsae_fast
 from tests.other_device.device import DEVICE, OtherTensor, other_device, waits
+from tests.other_device.graphs import Graph, graph_capture
 from tests.random_models import MIXED, random_rows
 from vsae_fast import VSAEImputer
 from vsae_fast.baseline_objectives import EvidenceBound, ImportanceWeighted, Subsampled
@@ -155,3 +156,81 @@ def test_baselines_train_and_impute_there(device, model):
     imputed = network.impute(x, mask, noise, fill_noise=torch.zeros_like(x)).imputed
     assert imputed.device == device
     assert torch.isfinite(imputed.cpu()).all()
+
+
+# ---- CUDA graphs ----------------------------------------------------------------------------------------------------
+
+OBJECTIVES = {"paper": TwoPhase(warmup_epochs=4), "auto": HideAndScore(n_samples=4), "miwae": ImportanceWeighted()}
+
+
+def trained(device, objective, graphs, update=None):
+    """Losses and parameters after ten epochs of two whole batches and a small one, at a rate that changes."""
+    torch.manual_seed(0)
+    auto = isinstance(objective, HideAndScore)
+    config = NetworkConfig(collective_hidden=(8,), data_hidden=(8,), skip=auto, fill="zero" if auto else "noise")
+    model = VSAE(MIXED, config).to(device)
+    x, mask = (t.float().to(device) for t in random_rows(MIXED, 40, torch.Generator().manual_seed(0), observed=0.7))
+    draws = TorchDraws(torch.Generator(device).manual_seed(5))
+    trainer = TorchTrainer(model, objective, x, mask, draws=draws, weight_decay=0.01, clip_norm=1.0, graphs=graphs)
+    if update is not None:
+        update(trainer)
+    losses = []
+    for epoch in range(10):
+        order = torch.randperm(40, generator=torch.Generator().manual_seed(epoch)).to(device)
+        losses += [
+            trainer.step(rows, epoch, 2.0 ** -(7 + (step + epoch) % 4)).item()
+            for step, rows in enumerate(order.split(16))
+        ]
+    return losses, {name: tensor.cpu() for name, tensor in trainer.state().items()}, trainer
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=list(OBJECTIVES))
+def test_graphs_train_the_same_networks(device, objective):
+    plain, expected, _ = trained(device, objective, graphs=False)
+    Graph.replays = 0
+    with graph_capture():
+        losses, got, trainer = trained(device, objective, graphs=True)
+    assert trainer._graphs.works
+    # Of 30 steps, two a graph are plain: of 16 rows and of 8, and again in the paper's second phase.
+    assert Graph.replays == 30 - 2 * (4 if isinstance(objective, TwoPhase) else 2)
+    assert losses == plain
+    assert got.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in got.items())
+
+
+def waiting(trainer):
+    own = trainer._graphs._update
+
+    def update(rows, epoch):
+        loss = own(rows, epoch)
+        loss.item()
+        return loss
+
+    trainer._graphs._update = update
+
+
+def from_python(trainer):
+    """An update with a number that no graph sees change."""
+    own, seen = trainer._graphs._update, []
+
+    def update(rows, epoch):
+        seen.append(epoch)
+        trainer._optimizer.param_groups[0]["lr"] = 1e-3 * len(seen)
+        return own(rows, epoch)
+
+    trainer._graphs._update = update
+
+
+@pytest.mark.parametrize(
+    ("update", "reason"), [(waiting, "not permitted when stream is capturing"), (from_python, "not the plain one")]
+)
+def test_steps_that_no_graph_can_take_are_taken_plainly(device, update, reason, caplog):
+    objective = HideAndScore(n_samples=4)
+    with graph_capture(), caplog.at_level("WARNING", logger="vsae_fast"):
+        losses, got, trainer = trained(device, objective, graphs=True, update=update)
+    assert not trainer._graphs.works
+    assert [reason in record.message for record in caplog.records] == [True]
+    if update is waiting:  # nothing of the attempt is left behind
+        plain, expected, _ = trained(device, objective, graphs=False)
+        assert losses == plain
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in got.items())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 from unittest.mock import patch
 
 import torch
@@ -24,6 +24,20 @@ aten = torch.ops.aten
 # Operands that a GPU's operation takes from the CPU too.
 CROSS = (aten.copy_.default, aten.index.Tensor, aten.index_put_.default, aten.index_put.default)
 waits: list[str] = []  # operations whose result the host waits for
+watcher: Watcher | None = None  # of every operation on the device
+
+
+class Watcher(Protocol):
+    """Sees what runs on the device, in tensors on the CPU."""
+
+    def before(self, func: Any, args: Any, kwargs: Any) -> None:
+        """An operation begins."""
+
+    def after(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """It has ended."""
+
+    def waits(self, func: str) -> None:
+        """The host waits for an operation."""
 
 
 class OtherTensor(torch.Tensor):
@@ -63,15 +77,26 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     on_device = bool(here) if to is None else torch.device(to).type == DEVICE.type
     if to is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}
-    out = func(*tree_map(_raw, args), **tree_map(_raw, kwargs))
+    strange = any(tensor.dim() > 0 for tensor in tensors if not isinstance(tensor, OtherTensor))
     if func is aten.copy_.default:
-        if here and not isinstance(args[0], OtherTensor):
-            waits.append(str(func))
-        return args[0]
-    if on_device and len(here) < len(tensors) and any(t.dim() > 0 for t in tensors if not isinstance(t, OtherTensor)):
-        waits.append(f"{func} from the CPU")
-    if here and (not on_device or func in (aten._local_scalar_dense.default, aten.nonzero.default)):
+        waited = bool(here) and len(here) < len(tensors)
+    elif on_device:
+        waited = strange or (bool(here) and func in (aten._local_scalar_dense.default, aten.nonzero.default))
+    else:
+        waited = bool(here)
+    if waited:
         waits.append(str(func))
+        if watcher is not None:
+            watcher.waits(str(func))
+    given = tree_map(_raw, args), tree_map(_raw, kwargs)
+    watched = watcher if here or on_device else None
+    if watched is not None:
+        watched.before(func, *given)
+    out = func(*given[0], **given[1])
+    if watched is not None:
+        watched.after(func, *given, out)
+    if func is aten.copy_.default:
+        return args[0]
     wrapped = {id(tensor.raw): tensor for tensor in here}
 
     def place(value: Any) -> Any:
