@@ -98,6 +98,20 @@ def test_every_instruction_set(name, level):
     assert_follows_the_reference(MIXED, ODD, name)
 
 
+@pytest.mark.parametrize("layout", [MIXED, NUMERICAL_12], ids=["mixed", "numbers"])
+def test_expected_values_stay_within_the_limit(layout, monkeypatch):
+    model, x, mask = setting(layout, PAPER)
+    last = model.decoders.data.linears[-1]
+    with torch.no_grad():
+        last.bias.copy_(torch.linspace(-60, 60, layout.n_columns))
+        last.weight.mul_(40)
+    given = model, x, mask, *OBJECTIVES["phase 2"]
+    ours = native_losses(*given, 64)[0][0]
+    assert ours == pytest.approx(reference_losses(*given, torch.float64, 64)[0][0], rel=1e-5)
+    monkeypatch.setattr("vsae_fast.objective.TARGET_LIMIT", 1e9)
+    assert reference_losses(*given, torch.float64, 64)[0][0] != pytest.approx(ours, rel=0.05)
+
+
 @pytest.mark.parametrize("layout", [ONE_NUMBER, ONE_CATEGORY], ids=["one number", "one category"])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_single_attributes(layout, name):

@@ -125,6 +125,20 @@ def test_no_gradient_reaches_the_sampling_pass(generator):
     assert (variance[observed] == 0).all()
 
 
+def test_expected_values_stay_within_the_limit(generator):
+    model = trained_like(MIXED, PAPER, generator)
+    x, mask = random_rows(MIXED, 16, generator)
+    with torch.no_grad():
+        model.decoders.data.linears[-1].bias.fill_(50.0)
+        model.decoders.data.linears[-1].weight.mul_(100.0)
+    target, variance = TwoPhase().expected_target(model, 20 * x, mask, TorchDraws(generator))
+    observed = MIXED.expand(mask) > 0
+    assert torch.equal(target[observed], 20 * x[observed])  # what is known may lie anywhere
+    numbers = MIXED.numerical_columns(x.device) & ~observed
+    assert target[numbers].abs().max() == 10
+    assert variance[numbers].max() == 100
+
+
 def test_phase_two_gradient_is_that_of_a_fixed_target(generator):
     """With the target computed beforehand the loss and every gradient are the same: pass 1 is a constant."""
     model = trained_like(MIXED, PAPER, generator).train()

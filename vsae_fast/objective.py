@@ -14,6 +14,8 @@ from vsae_fast.ops.draws import Draws
 from vsae_fast.ops.elbo import elbo
 from vsae_fast.ops.sample_moments import sample_moments
 
+TARGET_LIMIT = 10.0  # standard deviations of expected values; kTargetLimit in csrc/core/training_step.h
+
 
 class Objective(Protocol):
     """A training loss and a validation score over encoded rows; ``mask`` is 1 where observed."""
@@ -103,7 +105,8 @@ class TwoPhase:
     Phase 1 maximises the bound on ``(x_o, m)``. In phase 2 every batch is fed twice: the first pass, without gradient,
     gives what the current model expects of ``x_u`` over samples of ``z``; the second scores it with a fresh ``z``. The
     paper draws ``x_u`` as well; taking that average in closed form leaves the expectation of every gradient as it is
-    (:func:`vsae_fast.ops.sample_moments.sample_moments`).
+    (:func:`vsae_fast.ops.sample_moments.sample_moments`). What is expected stays within ten standard deviations: a row
+    unlike all others can make the decoder extrapolate, and what it learns from its own extrapolation is to go further.
 
     Parameters
     ----------
@@ -157,6 +160,8 @@ class TwoPhase:
                 context=model.decoders.fold_context(proposal.hidden),
             )
         observed = model.layout.expand(mask) > 0
+        moment = moment.clamp(-TARGET_LIMIT, TARGET_LIMIT)
+        variance = variance.clamp(max=TARGET_LIMIT**2)
         return torch.where(observed, x, moment), torch.where(observed, 0.0, variance)
 
     def score(self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, draws: Draws) -> torch.Tensor:

@@ -11,6 +11,8 @@ inline constexpr int kLine = 16;  // floats in 64 bytes
 
 // Proposals keep their log-variances within this, where exp and its gradient are tame.
 inline constexpr float kLogVarianceLimit = 8.0f;
+// Standard deviations within which hidden values are expected, TARGET_LIMIT in vsae_fast/objective.py.
+inline constexpr float kTargetLimit = 10.0f;
 
 static constexpr int lines(int columns) { return (columns + kLine - 1) / kLine; }
 static constexpr int whole_lines(int columns) { return lines(columns) * kLine; }

@@ -1,4 +1,5 @@
 // Phase 2: what the current model expects of x_u, in evaluation mode, and the pass that scores them.
+#include <algorithm>
 #include <optional>
 
 #include "cpu/folded_mlp.h"
@@ -35,10 +36,12 @@ void Network::sample_unobserved_and_forward(int n_samples, int n) {
     sampler_->finish(work_, target_.data(), variance_.data());
     for (long r = 0; r < n; ++r)
         for (int a = 0; a < n_attributes_; ++a) {
-            if (!(mask_.data()[r * attribute_stride_ + a] > 0)) continue;
+            const bool observed = mask_.data()[r * attribute_stride_ + a] > 0;
             for (int c = shape_.attribute_start[a]; c < shape_.attribute_start[a + 1]; ++c) {
-                target_.data()[r * column_stride_ + c] = x_.data()[r * column_stride_ + c];
-                variance_.data()[r * column_stride_ + c] = 0.0f;
+                float& target = target_.data()[r * column_stride_ + c];
+                float& variance = variance_.data()[r * column_stride_ + c];
+                target = observed ? x_.data()[r * column_stride_ + c] : std::clamp(target, -kTargetLimit, kTargetLimit);
+                variance = observed ? 0.0f : std::min(variance, kTargetLimit * kTargetLimit);
             }
         }
 }
