@@ -23,7 +23,7 @@ from vsae_fast.ops.grouped_mlp import BatchNormState
 from vsae_fast.ops.importance_impute import importance_impute
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.propose import propose
-from vsae_fast.parameters import _check_precision
+from vsae_fast.placement import check_place
 from vsae_fast.tensor_core.elbo import blocks as at_once
 from vsae_fast.tensor_core.grouped_mlp import constants as grouped_constants
 from vsae_fast.tensor_core.grouped_mlp import layers_of
@@ -238,12 +238,14 @@ def test_the_estimator_hands_its_precision_on(monkeypatch):
         lambda *a, **options: told.append(options["precision"]) or sample(*a, **options),
     )
     imputer.transform(X)
-    monkeypatch.setattr("vsae_fast.parameters._check_precision", lambda precision, backend: None)  # that it has a GPU
+    monkeypatch.setattr("vsae_fast.parameters.check_place", lambda *names: torch.device("cpu"))  # that it has a GPU
     imputer.set_params(precision="bfloat16").transform(X)
     assert set(told[: len(told) // 2]) == {"tf32"}
     assert set(told[len(told) // 2 :]) == {"bfloat16"}
+    monkeypatch.setattr("vsae_fast.placement.resolve_device", torch.device)
+    monkeypatch.setattr("vsae_fast.tensor_core.device.check_device", lambda device: None)
     with pytest.raises(ValueError, match="backend='triton' does not multiply in float32; use another backend"):
-        _check_precision("float32", "triton")
+        check_place("cuda", "triton", "float32")
 
 
 @needs_gpu

@@ -25,6 +25,7 @@ from vsae_fast.multiple import MultipleImputation, check_n_imputations
 from vsae_fast.ops.importance_impute import PRECISIONS
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.parameters import check_parameters, self_masking_columns
+from vsae_fast.placement import choose_backend
 from vsae_fast.presets import Preset, build_preset, with_overrides
 from vsae_fast.self_masking import SelfMasking, term_of
 from vsae_fast.table.bounds import with_bounds, without_bounds
@@ -93,11 +94,14 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``; ``"auto"`` is the CPU.
     backend : {"auto", "cpu", "cuda", "triton", "reference"}
-        Kernels of training and imputation: ``"auto"`` takes C++ on the CPU, ``"reference"`` is plain PyTorch.
-        ``"cuda"`` (extra ``cuda``) and ``"triton"`` (tensor cores) are kernels for GPUs; neither has been run on one.
+        Kernels of training and imputation: C++ on the CPU, ``"cuda"`` (extra ``cuda``) and ``"triton"`` (tensor cores)
+        on a GPU, ``"reference"`` is plain PyTorch. ``"auto"`` takes C++ on the CPU; on a GPU Triton's where a
+        ``precision`` of tensor cores is named, else CUDA's once a small model has trained and imputed on them as in
+        PyTorch, and where it does not, or they cannot run, PyTorch with a warning. What is named runs or raises.
+        Neither kind has been run on a GPU yet.
     precision : {"float32", "tf32", "bfloat16"}, optional
-        What products are multiplied in: float32, or with ``backend="triton"`` one of the others, tf32 where it is left
-        out.
+        What products are multiplied in: float32, or on tensor cores one of the others; with ``backend="triton"`` tf32
+        where it is left out.
     n_jobs : int, optional
         Threads of training and imputation; torch's setting where it is left out, -1 for all processors.
     min_value, max_value : number, array-like of shape (columns,), dict of column to number, optional
@@ -384,7 +388,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
             preset = self._preset(schema.layout(), m)
             check_fills(self.n_fills, preset.network)
             options: dict[str, Any] = {
-                "backend": self.backend,
+                "backend": choose_backend(device, self.backend, self.precision),
                 "n_threads": self._n_threads(),
                 "verbose": self.verbose,
                 "callbacks": self.callbacks or (),
@@ -477,6 +481,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
 
     def _imputer(self, visible_weight: float | None = None, tolerance: float | None = None) -> EnsembleImputer:
         device = check_parameters(self)
+        backend = choose_backend(device, self.backend, self.precision)
         if tolerance is None:
             tolerance = self.tolerance
         if tolerance is None:
@@ -491,7 +496,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
                     sampler=self.sampler or self.default_sampler_,
                     n_fills=self.n_fills,
                     tolerance=tolerance,
-                    backend=self.backend,
+                    backend=backend,
                     precision=self.precision if self.precision in PRECISIONS else PRECISIONS[0],
                     n_threads=self._n_threads(),
                 )

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import torch
 
-from vsae_fast.cuda import compiler
 from vsae_fast.noise import check_sampler
-from vsae_fast.ops.importance_impute import PRECISIONS
-from vsae_fast.ops.registry import GPU_BACKENDS, check_backend
+from vsae_fast.placement import check_place
 from vsae_fast.presets import PRESETS
 from vsae_fast.table.column import BoolArray
 from vsae_fast.table.encode import HandleUnknown
 from vsae_fast.table.schema import Schema, column_position
-from vsae_fast.tensor_core import device as tensor_core
 
 if TYPE_CHECKING:
     from vsae_fast.estimator import VSAEImputer
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 LEAST = {"n_samples": 1, "n_fills": 1, "n_models": 1, "epochs": 0, "batch_size": 2, "n_iter_no_change": 1}
 POSITIVE = ("learning_rate", "max_time")
 SWITCHES = ("bootstrap", "warm_start", "keep_empty_features", "add_indicator")
-DEVICES = "'auto', 'cpu', 'cuda' or 'cuda:<number>'"
 
 
 def check_parameters(imputer: VSAEImputer) -> torch.device:
@@ -36,13 +32,7 @@ def check_parameters(imputer: VSAEImputer) -> torch.device:
     if imputer.handle_unknown not in get_args(HandleUnknown):
         known = " or ".join(map(repr, get_args(HandleUnknown)))
         raise ValueError(f"unknown handle_unknown {imputer.handle_unknown!r}; use {known}")
-    check_backend(imputer.backend)
-    device = resolve_device(imputer.device)
-    if imputer.backend in GPU_BACKENDS:
-        if device.type != "cuda":
-            raise ValueError(f"backend={imputer.backend!r} needs device='cuda', got device={imputer.device!r}")
-        (compiler if imputer.backend == "cuda" else tensor_core).check_device(device)
-    _check_precision(imputer.precision, imputer.backend)
+    device = check_place(imputer.device, imputer.backend, imputer.precision)
     if imputer.schema is not None and not isinstance(imputer.schema, Mapping):
         raise ValueError(f"schema must be a dict of column to kind, got {type(imputer.schema).__name__}")
     if imputer.sampler is not None:
@@ -70,18 +60,6 @@ def check_parameters(imputer: VSAEImputer) -> torch.device:
         raise ValueError(f"checkpoint_dir must be the path of a folder, got {imputer.checkpoint_dir!r}")
     _check_callbacks(imputer.callbacks)
     return device
-
-
-def _check_precision(precision: Any, backend: str) -> None:
-    """What kernels multiply in: tensor cores have their own, and only they."""
-    if precision is None:
-        return
-    known = ("float32", *PRECISIONS)
-    if precision not in known:
-        raise ValueError(f"unknown precision {precision!r}; use one of {', '.join(map(repr, known))}")
-    if (precision == "float32") == (backend == "triton"):
-        other = "another backend" if backend == "triton" else "backend='triton'"
-        raise ValueError(f"backend={backend!r} does not multiply in {precision}; use {other}, or leave precision out")
 
 
 def self_masking_columns(schema: Schema, observed: BoolArray, names: Any) -> list[int]:
@@ -119,27 +97,3 @@ def _check_callbacks(callbacks: Any) -> None:
     for callback in callbacks:
         if not callable(callback):
             raise ValueError(f"callbacks must be a list of callables, but it holds a {type(callback).__name__}")
-
-
-def resolve_device(device: str) -> torch.device:
-    """Torch device for ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:<number>"``.
-
-    Raises
-    ------
-    ValueError
-        Unknown name, or a GPU that is not there.
-    """
-    if device == "auto":
-        return torch.device("cpu")
-    try:
-        resolved = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"unknown device {device!r}; use {DEVICES}") from error
-    if resolved.type not in ("cpu", "cuda"):
-        raise ValueError(f"unknown device {device!r}; use {DEVICES}")
-    if resolved.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ValueError(f"device={device!r}, but torch sees no CUDA GPU; install a CUDA build or use device='cpu'")
-        if resolved.index is not None and resolved.index >= torch.cuda.device_count():
-            raise ValueError(f"device={device!r}, but there are only {torch.cuda.device_count()} GPU(s)")
-    return resolved

@@ -24,10 +24,10 @@ from vsae_fast.estimator import VSAEImputer
 from vsae_fast.files import load, save
 from vsae_fast.impute_table import ImputeTable, Model, model_bytes
 from vsae_fast.only_run import LOCK, only_run
-from vsae_fast.parameters import resolve_device
 from vsae_fast.parquet_parts import Part, Todo, local_parts, part_name
 from vsae_fast.parquet_sample import sample_rows
 from vsae_fast.parquet_source import ParquetFiles, UnreadableError, find_files
+from vsae_fast.placement import resolve_device
 from vsae_fast.source_files import SourceFiles
 from vsae_fast.stream_checks import check_ignored, check_options, check_target, make_folder
 from vsae_fast.stream_log import StreamLog

@@ -6,8 +6,8 @@ import errno
 from collections.abc import Sequence
 from pathlib import Path
 
-from vsae_fast.parameters import resolve_device
 from vsae_fast.parquet_source import ParquetFiles
+from vsae_fast.placement import resolve_device
 from vsae_fast.source_files import SourceFiles
 from vsae_fast.text_source import ENDINGS, TextFiles
 

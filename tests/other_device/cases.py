@@ -33,7 +33,7 @@ QUICK = {"epochs": 2, "n_models": 1, "n_samples": 20, "random_state": 0}
 def device(monkeypatch):
     """The device exists, and ``device="cuda"`` names it."""
     monkeypatch.setattr(
-        "vsae_fast.parameters.resolve_device", lambda name: DEVICE if name == "cuda" else torch.device("cpu")
+        "vsae_fast.placement.resolve_device", lambda name: DEVICE if name == "cuda" else torch.device("cpu")
     )
     with other_device() as found:
         yield found

@@ -73,6 +73,7 @@ def _kernels(torch: Any, level: str) -> dict[str, str]:
     forced = " (VSAE_FAST_CPU)" if os.environ.get("VSAE_FAST_CPU") else ""
     kernels = {
         "device='auto'": "the CPU; GPUs are used where device='cuda' asks for one",
+        "backend='auto'": "C++ on the CPU; on a GPU CUDA kernels where they are right there, else plain PyTorch",
         "backend='cpu'": f"runs: C++ for {level}{forced}",
         "backend='reference'": "runs: plain PyTorch, on any device",
     }

@@ -47,7 +47,7 @@ class Op:
         Takes float32 tensors on the CPU.
     cuda, triton : callable, optional
         Take float32 tensors on a CUDA device, and what the public function of the op gives them: torch's schema does
-        not know them. They run where they are asked for by name, or preferred: none has been measured yet.
+        not know them. They run where they are asked for by name, or preferred.
     cuda_kernel, triton_kernel : callable, optional
         Likewise, but with the arguments of ``kernel``: torch's schema knows them, and gradients flow through them.
     """
