@@ -54,7 +54,7 @@ class TorchTrainer:
             assert isinstance(draws, TorchDraws)
             self._graphs = StepGraphs(self._update, self.state, draws.generator)
         # Without weight decay it is Adam. A graph reads the learning rate where it was, so that it is a tensor there.
-        rate = torch.tensor(0.0).to(x.device) if graphs else 0.0
+        rate = torch.tensor(0.0, device=x.device) if graphs else 0.0
         self._optimizer = torch.optim.AdamW(
             model.parameters(), rate, weight_decay=weight_decay, fused=True, capturable=graphs
         )

@@ -4,13 +4,17 @@ Run by tests/test_other_device.py in a process of its own, as torch registers a 
 """
 
 import pickle
+from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import vsae_fast
-from tests.other_device.device import DEVICE, OtherTensor, other_device, waits
+from tests import training_ops
+from tests.cuda_emulation import compile_kernels
+from tests.other_device.device import DEVICE, OtherTensor, kernels, launch_with, other_device, waits
 from tests.other_device.graphs import Graph, graph_capture
 from tests.random_models import MIXED, random_rows
 from vsae_fast import VSAEImputer
@@ -23,6 +27,7 @@ from vsae_fast.models.vae import CVAE, MIWAE, VAE
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import HideAndScore, TwoPhase
 from vsae_fast.ops.draws import TorchDraws
+from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.torch_training import TorchTrainer
 from vsae_fast.training import TrainingPlan, train
 
@@ -234,3 +239,65 @@ def test_steps_that_no_graph_can_take_are_taken_plainly(device, update, reason, 
         plain, expected, _ = trained(device, objective, graphs=False)
         assert losses == plain
         assert all(torch.equal(tensor, expected[name]) for name, tensor in got.items())
+
+
+# ---- CUDA kernels, whose launches are emulated ----------------------------------------------------------------------
+
+NUMBERS = AttributeLayout(("numerical",) * 3, (1, 1, 1))
+
+
+@pytest.fixture
+def emulated(tmp_path, monkeypatch):
+    """backend="cuda" of the ops of training takes tensors of the device; gives the kernels that were launched."""
+    used = []
+
+    @cache
+    def load(kernel, prelude, device, threads):
+        assert device == DEVICE
+        launch = launch_with(compile_kernels(prelude, f"{kernel}.cu", tmp_path))
+        return SimpleNamespace(launch=lambda name, *rest: used.append(name) or launch(name, *rest))
+
+    with training_ops.once_more_on_the_cpu("cuda") as library:
+        for name, module in training_ops.DIFFERENTIABLE.items():
+            op = getattr(getattr(torch.ops, library.ns), name).default
+            monkeypatch.setitem(kernels, op, module._cuda)
+        for name in (*training_ops.DIFFERENTIABLE, "sample_moments"):
+            monkeypatch.setattr(f"vsae_fast.cuda.{name}.load", load)
+        training_ops.take_tensors_on_the_cpu(monkeypatch, "cuda", library)
+        yield used
+
+
+def test_graphs_of_cuda_kernels(device, emulated):
+    """Both phases: what the kernels' launches need stays on the device, and graphs train the same networks."""
+
+    def train(graphs):
+        torch.manual_seed(0)
+        config = NetworkConfig(
+            latent_per_attribute=2, numerical_hidden=(4,), collective_hidden=(8,), mask_hidden=(4,), data_hidden=(8,)
+        )
+        model = VSAE(NUMBERS, config).to(device)
+        x, mask = (t.float().to(device) for t in random_rows(NUMBERS, 20, torch.Generator().manual_seed(0)))
+        draws = TorchDraws(torch.Generator(device).manual_seed(5))
+        objective = TwoPhase(warmup_epochs=2, n_unobserved_samples=3)
+        trainer = TorchTrainer(model, objective, x, mask, draws=draws, backend="cuda", graphs=graphs)
+        losses, waited = [], []
+        for epoch in range(4):
+            for rows in torch.arange(20).to(device).split(10):
+                waits.clear()
+                losses.append(trainer.step(rows, epoch, 2.0**-7))
+                waited.append(bool(waits))
+        return [loss.item() for loss in losses], waited, trainer
+
+    plain, waited, _ = train(graphs=False)
+    assert not any(waited[1:4] + waited[5:])  # the first step of a phase copies its tables
+    assert set(emulated) == {
+        "grouped_layer", "grouped_statistics", "grouped_layer_backward", "add_up", "elbo", "elbo_backward",
+        "fill_unobserved", "sample_moments",
+    }  # fmt: skip
+    Graph.replays = 0
+    with graph_capture():
+        losses, waited, trainer = train(graphs=True)
+    assert trainer._graphs.works
+    assert Graph.replays == 4
+    assert not any([waited[1], waited[3], waited[5], waited[7]])  # a graph's first step is held to the plain one
+    assert losses == plain

@@ -7,7 +7,7 @@ or speed. Built on torch's registration of backends in Python; one process has t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 from unittest.mock import patch
@@ -25,6 +25,7 @@ aten = torch.ops.aten
 CROSS = (aten.copy_.default, aten.index.Tensor, aten.index_put_.default, aten.index_put.default)
 waits: list[str] = []  # operations whose result the host waits for
 watcher: Watcher | None = None  # of every operation on the device
+kernels: dict[Any, Callable[..., Any]] = {}  # of ops that are no torch's, by op; they take tensors of the device
 
 
 class Watcher(Protocol):
@@ -67,6 +68,9 @@ class _Factories(TorchDispatchMode):
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    if func in kernels:
+        with _Factories():
+            return kernels[func](*args, **kwargs)
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     here = [tensor for tensor in tensors if isinstance(tensor, OtherTensor)]
     if here and len(here) < len(tensors) and func not in CROSS:
@@ -120,6 +124,23 @@ class OtherGenerator(torch.Generator):
         return self
 
 
+def launch_with(launch: Callable[..., None]) -> Callable[..., None]:
+    """Launch function for tensors of the device, from one for tensors on the CPU."""
+
+    def run(kernel: str, grid: tuple[int, int], arguments: list[Any]) -> None:
+        for argument in arguments:
+            if isinstance(argument, torch.Tensor) and not isinstance(argument, OtherTensor):
+                raise RuntimeError(f"{kernel}: a tensor on the CPU")
+        given = (kernel, grid, [_raw(argument) for argument in arguments])
+        if watcher is not None:
+            watcher.before(launch, given, {})
+        launch(*given)
+        if watcher is not None:
+            watcher.after(launch, given, {}, None)
+
+    return run
+
+
 def _raw(value: Any) -> Any:
     return value.raw if isinstance(value, OtherTensor) else value
 
@@ -131,6 +152,10 @@ def other_device() -> Iterator[torch.device]:
     def generator(device: torch.device | str = "cpu") -> torch.Generator:
         return OtherGenerator() if torch.device(device).type == DEVICE.type else plain(device)
 
-    plain = torch.Generator
-    with _Factories(), patch("torch.Generator", generator):
+    def tensor(data: Any, *, device: torch.device | str | None = None, **options: Any) -> torch.Tensor:
+        made = plain_tensor(data, **options)  # torch's own moves it past all modes
+        return made if device is None else made.to(device)
+
+    plain, plain_tensor = torch.Generator, torch.tensor
+    with _Factories(), patch("torch.Generator", generator), patch("torch.tensor", tensor):
         yield DEVICE

@@ -44,11 +44,8 @@ class Graph:
         for leaf in tree_leaves((args, kwargs)):
             if isinstance(leaf, GENERATOR) and leaf._cdata not in registered:
                 raise RuntimeError("a generator that was not registered with the graph")
-        given = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | dict(kwargs)
-        for argument in func._schema.arguments:
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                for tensor in _tensors(given.get(argument.name)):
-                    self._before.setdefault(id(tensor), (tensor, tensor.clone()))
+        for tensor in _tensors(_overwritten(func, args, kwargs)):
+            self._before.setdefault(id(tensor), (tensor, tensor.clone()))
 
     def after(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Record an operation."""
@@ -71,6 +68,17 @@ class Graph:
                 tensor.copy_(kept)
             for generator, state in zip(self.generators, states, strict=True):
                 generator.set_state(state)
+
+
+def _overwritten(func: Any, args: Any, kwargs: Any) -> Any:
+    """Arguments that an operation may write to: as its schema says, all of a kernel of ours."""
+    if not hasattr(func, "_schema"):
+        return args
+    if func is torch.ops.aten.native_batch_norm.default:
+        return args[3:5]  # running statistics, which its schema does not own up to
+    given = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | dict(kwargs)
+    written = [a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    return [given.get(name) for name in written]
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:

@@ -12,7 +12,7 @@ from vsae_fast.cuda.compiler import Launch, load
 from vsae_fast.cuda.dense import CHUNK, MOST_OUTPUTS, SHARED_BYTES, THREADS, TILES, choose_tile
 from vsae_fast.cuda.scoring import Scoring
 from vsae_fast.cuda.stopping import PARTIAL, run_until_precise
-from vsae_fast.cuda.tables import int_table
+from vsae_fast.cuda.tables import columns_of_kind, int_table
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.ops.layout import KIND_NAMES, AttributeLayout
 
@@ -29,10 +29,8 @@ class CudaDecoders(ABC):
 
     def __init__(self, decoders: FoldedDecoders) -> None:
         self.decoders = decoders
-        self._numbers, self._logits = (
-            [c for a, own in enumerate(decoders.layout.kinds) if own == kind for c in _span(decoders.layout, a)]
-            for kind in KIND_NAMES
-        )
+        device = decoders.log_scale.device
+        self._numbers, self._logits = (columns_of_kind(decoders.layout, kind, device) for kind in KIND_NAMES)
 
     @property
     def n_numbers(self) -> int:
@@ -176,13 +174,10 @@ def _tables(layout: AttributeLayout, device: torch.device) -> tuple[torch.Tensor
     for kind, width in zip(layout.kinds, layout.widths, strict=True):
         firsts.append(seen[kind])
         seen[kind] += width
-    numbers = [c for a, kind in enumerate(layout.kinds) if kind == "numerical" for c in _span(layout, a)]
-    values = (numbers, layout.starts, layout.kind_codes, firsts)
-    return tuple(torch.tensor(table, dtype=torch.int32, device=device) for table in values)
-
-
-def _span(layout: AttributeLayout, attribute: int) -> range:
-    return range(layout.starts[attribute], layout.starts[attribute + 1])
+    tables = (
+        torch.tensor(table, dtype=torch.int32, device=device) for table in (layout.starts, layout.kind_codes, firsts)
+    )
+    return columns_of_kind(layout, "numerical", device).int(), *tables
 
 
 def rounded(floats: int) -> int:

@@ -14,7 +14,9 @@ from typing import Protocol
 import torch
 
 from vsae_fast.cuda.scoring import Scoring
+from vsae_fast.cuda.tables import columns_of_kind
 from vsae_fast.ops.folded_decoders import FoldedDecoders
+from vsae_fast.ops.layout import KIND_NAMES
 from vsae_fast.ops.stopping import SEGMENT, predicted_spreads, segments_needed
 
 PARTIAL = 3  # floats of a run of samples beside its sums
@@ -138,10 +140,10 @@ def _weighted(decoders: FoldedDecoders, sums: torch.Tensor) -> tuple[torch.Tenso
 def _values(decoders: FoldedDecoders, weighted: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Weighted columns from weighted last hidden vectors and weighted probabilities beside them, (..., D)."""
     output, layout = decoders.output, decoders.layout
-    numerical = layout.numerical_columns(weighted.device)
+    numerical, levels = (columns_of_kind(layout, kind, weighted.device) for kind in KIND_NAMES)
     n_hidden = output.weight.shape[1]
     values = weighted.new_empty(*weighted.shape[:-1], layout.n_columns)
-    values[..., ~numerical] = weighted[..., n_hidden:]
+    values[..., levels] = weighted[..., n_hidden:]
     of_numbers = weighted[..., :n_hidden] @ output.weight[numerical].t()
     values[..., numerical] = of_numbers + weight.unsqueeze(-1) * output.bias[numerical]
     return values

@@ -6,11 +6,21 @@ from functools import lru_cache
 
 import torch
 
+from vsae_fast.ops.layout import AttributeLayout, Kind
+
 
 @lru_cache(maxsize=256)
 def int_table(values: tuple[int, ...], length: int, device: torch.device) -> torch.Tensor:
     """Numbers on a device with zeros behind them, int32, shape (length,); kept, as a copy there is waited for."""
     return torch.tensor([*values, *([0] * (length - len(values)))], dtype=torch.int32, device=device)
+
+
+@lru_cache(maxsize=64)
+def columns_of_kind(layout: AttributeLayout, kind: Kind, device: torch.device) -> torch.Tensor:
+    """Columns of the attributes of one kind, int64; kept, as an index from Python is copied to the device each time."""
+    spans = zip(layout.kinds, layout.starts, layout.starts[1:], strict=False)
+    columns = [column for own, begin, end in spans if own == kind for column in range(begin, end)]
+    return torch.tensor(columns, dtype=torch.int64, device=device)
 
 
 @lru_cache(maxsize=64)

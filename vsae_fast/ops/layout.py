@@ -167,7 +167,7 @@ def _numerical_columns(layout: AttributeLayout, device: torch.device) -> torch.T
 
 @lru_cache(maxsize=256)
 def _attribute_widths(layout: AttributeLayout, device: torch.device) -> torch.Tensor:
-    return torch.tensor(layout.widths).to(device)
+    return torch.tensor(layout.widths, device=device)
 
 
 @lru_cache(maxsize=256)
