@@ -94,6 +94,7 @@ def _float32_kernels(device: torch.device) -> str:
     """``"cuda"``, or ``"reference"`` and a warning, which is given once."""
     try:
         compiler.check_device(device)
+        logger.info("trying the CUDA kernels on %s; they are compiled at first use", device)
         reason = kernel_check.difference("cuda", device)
     except (ImportError, ValueError) as error:
         reason = str(error)
