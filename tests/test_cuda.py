@@ -33,7 +33,7 @@ from tests.test_importance_impute import assert_as_good_as_eager as compare_with
 from tests.test_importance_impute import run as run_op
 from tests.test_propose import AUTO, LAYOUTS, trained_like
 from tests.test_propose import both as both_proposals
-from vsae_fast import VSAEImputer, kernel_check
+from vsae_fast import VSAEImputer
 from vsae_fast.cuda import compiler
 from vsae_fast.cuda.dense import TILES
 from vsae_fast.cuda.importance_impute import CudaModel, run
@@ -46,7 +46,6 @@ from vsae_fast.ops.importance_impute import OP, Imputation, importance_impute
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.propose import OP as PROPOSE
 from vsae_fast.ops.propose import Proposals, propose
-from vsae_fast.placement import choose_backend
 
 ARCHITECTURES = ("sm_60", "sm_61", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")
 BUDGET = json.loads((Path(__file__).parent / "cuda_budget.json").read_text())
@@ -493,22 +492,3 @@ def test_imputer_on_the_gpu_agrees_with_the_cpu(generator):
     on_cpu = imputer.transform(x)
     imputer.set_params(device="cuda", backend="cuda")
     assert abs(imputer.transform(x) - on_cpu).max() <= 1e-4
-
-
-@needs_gpu
-@pytest.mark.gpu
-def test_kernels_are_chosen_on_the_gpu():
-    assert kernel_check.difference("cuda", torch.device("cuda")) is None
-    assert choose_backend(torch.device("cuda"), "auto", None) == "cuda"
-
-
-@needs_gpu
-@pytest.mark.gpu
-def test_a_tensor_on_the_gpu_comes_back_there(generator):
-    x = torch.randn(60, 3, generator=generator).cuda()
-    x[::3, 1] = torch.nan
-    completed = VSAEImputer(epochs=2, n_models=1, random_state=0).fit_transform(x)
-    assert completed.device == x.device
-    observed = ~torch.isnan(x)
-    assert torch.equal(completed[observed], x[observed])
-    assert not torch.isnan(completed).any()

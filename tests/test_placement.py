@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 
+from tests.test_cuda import needs_gpu
 from vsae_fast import VSAEImputer, kernel_check, placement
 from vsae_fast.ops.importance_impute import OP as IMPORTANCE_IMPUTE
 from vsae_fast.ops.sample_moments import OP as SAMPLE_MOMENTS
@@ -123,3 +124,10 @@ def test_the_estimator_trains_and_imputes_with_what_was_chosen(monkeypatch):
     taken = VSAEImputer(epochs=1, n_models=1, random_state=0).fit_transform(TABLE)
     assert (taken == plain).all()
     assert set(chosen) == {(CPU, "reference", None), (CPU, "auto", None)}
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_kernels_are_chosen_on_the_gpu():
+    assert kernel_check.difference("cuda", torch.device("cuda")) is None
+    assert choose_backend(torch.device("cuda"), "auto", None) == "cuda"
