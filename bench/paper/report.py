@@ -162,6 +162,7 @@ ORDERINGS = [
     ("VSAE", "VAE", ("table5", "table6", "table7")),
     ("VSAE", "CVAE", ("table5", "table6", "table7")),
     ("VSAE", FLOOR, ("table5", "table6", "table7", "table8", "table10", "table11")),
+    ("VSAE with long phase 1", FLOOR, ("table5", "table6")),
     ("HI-VAE", FLOOR, ("table5", "table6", "table7", "table8", "table10", "table11")),
 ]
 
