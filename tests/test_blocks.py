@@ -8,6 +8,7 @@ import vsae_fast
 from vsae_fast import VSAEImputer, metrics
 from vsae_fast.models import CVAE, HIVAE, MIWAE, MVAE, VAE, VSAE, Autoencoder
 from vsae_fast.ops.layout import AttributeLayout
+from vsae_fast.presets import build_preset
 from vsae_fast.table.containers import read_table
 
 FAST = {"epochs": 2, "random_state": 0, "n_models": 1}
@@ -130,6 +131,12 @@ def test_all_and_nothing_missing(attributes, mask):
     nothing = imputer.transform(attributes, mask=np.ones((N, 4), dtype=bool))
     for name, values in attributes.items():
         np.testing.assert_array_equal(nothing[name], values)
+
+
+def test_the_papers_preset_chooses_the_epoch_of_images_by_hidden_attributes():
+    image, number = AttributeLayout(("numerical",), (64,)), AttributeLayout(("numerical",), (1,))
+    assert build_preset("paper", image, 100, 50).plan.validate_by == "hidden cells"
+    assert build_preset("paper", number, 100, 50).plan.validate_by == "bound"
 
 
 def test_draws_differ_and_pictures_of_their_spread_have_no_blocks(attributes, mask):

@@ -60,22 +60,37 @@ def test_best_epoch_is_kept():
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
-def test_the_callers_own_score_chooses_the_epoch(backend):
-    written, seen = [-3.0, -1.0, -2.0], []
+def test_the_error_on_hidden_cells_chooses_the_epoch(backend, monkeypatch):
+    written, seen = [3.0, 1.0, 2.0], []
 
-    def score(model, x, mask, seed):
+    def error(model, x, mask, visible_weight, seed, *, n_patterns=16):
         assert not model.training
-        seen.append((copy.deepcopy(model.state_dict()), len(x), seed))
-        return written[len(seen) - 1]
+        seen.append((copy.deepcopy(model.state_dict()), len(x), visible_weight, seed, n_patterns))
+        return written[len(seen) - 1] if len(seen) <= 3 else imputation_error(model, x, mask, visible_weight, seed)
 
+    monkeypatch.setattr("vsae_fast.training.imputation_error", error)
     model = small_model()
-    plan = TrainingPlan(epochs=3)
-    history = train(model, *rows(120), TwoPhase(), plan, torch.Generator().manual_seed(0), backend=backend, score=score)
-    assert history.score == written
+    plan = TrainingPlan(epochs=3, validate_by="hidden cells")
+    history = train(model, *rows(120), TwoPhase(), plan, torch.Generator().manual_seed(0), backend=backend)
+    assert history.score == [-3.0, -1.0, -2.0]
     assert history.best_epoch == 1
     assert all(torch.equal(tensor, seen[1][0][name]) for name, tensor in model.state_dict().items())
     assert not torch.equal(seen[0][0]["decoders.raw_scale"], seen[1][0]["decoders.raw_scale"])
-    assert {entry[1:] for entry in seen} == {(12, seen[0][2])}
+    assert {entry[1:] for entry in seen[:3]} == {(12, 1.0, seen[0][3], 4)}
+
+
+def test_hidden_cells_are_scored_with_the_visible_weight_of_training(monkeypatch):
+    weights = []
+
+    def error(model, x, mask, visible_weight, seed, **options):
+        weights.append(visible_weight)
+        return imputation_error(model, x, mask, visible_weight, seed, **options)
+
+    monkeypatch.setattr("vsae_fast.training.imputation_error", error)
+    plan = TrainingPlan(epochs=2, validate_by="hidden cells")
+    history = train(small_model(), *rows(120), HideAndScore(), plan, torch.Generator().manual_seed(0))
+    assert set(weights) == {HideAndScore().visible_weight}
+    assert all(-2 < score < 0 for score in history.score)
 
 
 def test_epochs_without_a_finite_score_are_never_kept():

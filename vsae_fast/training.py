@@ -29,6 +29,7 @@ logger = logging.getLogger("vsae_fast")
 MIN_VALIDATION_ROWS = 10
 WARM_UP_SHARE = 0.2  # of the steps, in the one-cycle schedule
 GRAPHS = "VSAE_FAST_CUDA_GRAPHS"  # environment variable; 0 trains on a GPU without CUDA graphs
+VALIDATION_PATTERNS = 4  # in which known cells are hidden after each epoch, where they choose it
 STILL_RISING = 0.05  # share of the whole rise that the last tenth of the epochs may still bring before we warn
 
 
@@ -58,6 +59,10 @@ class TrainingPlan:
         Epochs without a better validation score after which training ends; None never ends it early.
     bootstrap : bool
         Train on as many rows drawn with replacement from the training rows; validation rows stay apart.
+    validate_by : {"bound", "hidden cells"}
+        Validation score: that of the objective, or minus the error on known cells of the validation rows that are
+        hidden for the purpose (:func:`~vsae_fast.hidden_cells.imputation_error`). A bound on pairs of images goes on
+        rising while a network learns the training pairs by heart.
     """
 
     epochs: int
@@ -69,6 +74,7 @@ class TrainingPlan:
     clip_norm: float | None = None
     patience: int | None = None
     bootstrap: bool = False
+    validate_by: Literal["bound", "hidden cells"] = "bound"
 
 
 @dataclass
@@ -124,7 +130,6 @@ class History:
 
 
 Progress = Callable[[int, float, float], bool]  # epoch, loss, score; True ends the training
-Score = Callable[[LatentModel, torch.Tensor, torch.Tensor, int], float]  # model, validation rows, mask, seed of noise
 
 
 def constant(progress: float) -> float:
@@ -265,7 +270,6 @@ def train(
     max_seconds: float = math.inf,
     trained: bool = False,
     checkpoint: Checkpoint | None = None,
-    score: Score | None = None,
 ) -> History:
     """Train in place; leaves the model in evaluation mode with the parameters of its best epoch.
 
@@ -296,9 +300,6 @@ def train(
     checkpoint : Checkpoint, optional
         Where to write how far training has come, and to go on from: with the same arguments it ends with the same
         losses and parameters, bit for bit, as a training that was never cut off.
-    score : callable, optional
-        What chooses the best epoch in place of the objective's own validation score: the larger, the better. Called
-        with (model in evaluation mode, x, mask, seed), the last one the same after every epoch.
 
     Returns
     -------
@@ -333,7 +334,7 @@ def train(
     if saved is not None:
         run = _Run.restore(saved, trainer, generator)
     elif trained and len(x_validation):
-        run.best_score = _validated(trainer, model, score, x_validation, mask_validation, validation_seed)
+        run.best_score = _validated(trainer, model, objective, plan, x_validation, mask_validation, validation_seed)
         run.best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     history, begin = run.history, time.monotonic() - run.spent
     for epoch in range(len(history.epoch), plan.epochs):
@@ -350,7 +351,7 @@ def train(
         mean_loss = _mean(losses)
         if not math.isfinite(mean_loss):
             raise FloatingPointError(f"the training loss became {mean_loss} in epoch {epoch}; lower learning_rate")
-        reached = _validated(trainer, model, score, x_validation, mask_validation, validation_seed)
+        reached = _validated(trainer, model, objective, plan, x_validation, mask_validation, validation_seed)
         history.epoch.append(epoch)
         history.loss.append(mean_loss)
         history.score.append(reached)
@@ -390,26 +391,27 @@ def train(
         history.best_epoch + 1, len(history.epoch), history.ended_by, run.best_score,
     )  # fmt: skip
     if history.ended_by == "epochs" and history.still_rising():
-        logger.warning("the validation bound was still rising after %d epochs; raise epochs", plan.epochs)
+        logger.warning("the validation score was still rising after %d epochs; raise epochs", plan.epochs)
     return history
 
 
 def _validated(
     trainer: TorchTrainer | NativeTrainer,
     model: LatentModel,
-    score: Score | None,
+    objective: Objective,
+    plan: TrainingPlan,
     x: torch.Tensor,
     mask: torch.Tensor,
     seed: int,
 ) -> float:
-    """Validation score by the caller's own measure or by the objective's; nan without validation rows."""
+    """Validation score, on the same noise and hidden cells for one seed; nan without validation rows."""
     if not len(x):
         return math.nan
-    if score is None:
+    if plan.validate_by == "bound":
         return trainer.score(x, mask, seed)
     trainer.write_back()
     model.eval()
-    return score(model, x, mask, seed)
+    return -imputation_error(model, x, mask, _visible_weight(objective), seed, n_patterns=VALIDATION_PATTERNS)
 
 
 def _mean(losses: list[float | torch.Tensor]) -> float:

@@ -27,8 +27,8 @@ from vsae_fast.models.matching import n_parameters
 
 SEEDS = (0, 1, 2)
 FLOOR = "mean / mode"
-# Beside the printed methods: what the orderings are about, and phase 1 of half the epochs in place of a tenth, which are
-# too few steps on small tables.
+# Beside the printed methods: what the orderings are about, and half of the epochs for phase 1, of which a tenth is too
+# few steps on small tables.
 EXTRA = {"table5": ("VSAE with long phase 1",), "table6": ("VAE", "CVAE", "HI-VAE", "VSAE with long phase 1")}
 GAN_STEPS = 10_000
 PIXEL = 255.0
