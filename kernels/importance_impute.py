@@ -74,7 +74,6 @@ def importance_impute(
     start = first_sample + tl.program_id(1) * segment
     latent, attribute = tl.arange(0, L_PAD), tl.arange(0, M_PAD)
     category, level = tl.arange(0, CATEGORIES_PAD), tl.arange(0, LEVELS_PAD)
-    observed = tl.load(mask + row * M + attribute, mask=attribute < M, other=0.0) > 0
 
     reference = -3.0e38
     weight_sum = 0.0
@@ -84,13 +83,14 @@ def importance_impute(
 
     for proposal in range(n_proposals):
         at = row * n_proposals + proposal
-        own_mean = tl.load(mean + at * L + latent, mask=latent < L, other=0.0)
-        own_scale = tl.load(scale + at * L + latent, mask=latent < L, other=1.0)
-        constant = tl.sum(tl.log(own_scale) - 0.5 * own_mean * own_mean, 0)
         bias_of_row = context + at * C
         for begin in range(0, segment, BLOCK):
-            # Keeps the compiler from holding all weights in registers across the loop.
+            # Keeps the compiler from holding all weights, and the proposal, in registers across the loop.
             tl.debug_barrier()
+            observed = tl.load(mask + row * M + attribute, mask=attribute < M, other=0.0) > 0
+            own_mean = tl.load(mean + at * L + latent, mask=latent < L, other=0.0)
+            own_scale = tl.load(scale + at * L + latent, mask=latent < L, other=1.0)
+            constant = tl.sum(tl.log(own_scale) - 0.5 * own_mean * own_mean, 0)
             sample = start + begin + tl.arange(0, BLOCK)
             real = begin + tl.arange(0, BLOCK) < segment
             e = tl.load(

@@ -11,6 +11,7 @@ import torch
 from vsae_fast.cuda.compiler import Launch
 
 OLDEST = (8, 0)  # Ampere, the first with tf32
+HOPPER = (9, 0)
 
 
 def kernels(name: str) -> ModuleType:
@@ -44,6 +45,11 @@ def launcher(name: str, **constants: Any) -> Launch:
             getattr(module, kernel)[grid](*arguments, **constants)
 
     return launch
+
+
+def capability_of(device: torch.device) -> tuple[int, int]:
+    """Compute capability of a GPU; the oldest that will do for the interpreter's tensors on the CPU."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else OLDEST
 
 
 def check_device(device: torch.device) -> None:

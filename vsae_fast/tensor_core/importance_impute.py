@@ -13,7 +13,7 @@ from vsae_fast.cuda.scoring import Scoring
 from vsae_fast.cuda.stopping import PARTIAL, run_until_precise
 from vsae_fast.cuda.tables import int_table
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
-from vsae_fast.tensor_core.device import check_device, launcher
+from vsae_fast.tensor_core.device import HOPPER, capability_of, check_device, launcher
 from vsae_fast.tensor_core.padding import padded, power_of_two
 
 NUMBERS_BLOCK = 64
@@ -241,7 +241,7 @@ def _launch(
     row_bias = bias_of_rows(model, (n_rows, n_proposals), context)
     inputs = [tensor.contiguous() for tensor in (noise, mean, scale, row_bias, x, mask, targets)]
     sizes = [noise.shape[0] // n_proposals, first, length, n_proposals, float(visible_weight)]
-    launcher("importance_impute", **model.constants, **tile(model, precision))(
+    launcher("importance_impute", **model.constants, **tile(model, precision, capability_of(x.device)))(
         "importance_impute",
         (n_rows, n_segments),
         [*model.tensors, model.scored_attribute, *inputs, *results, model.level_first, *sizes],
@@ -257,12 +257,19 @@ def bias_of_rows(model: PackedModel, shape: tuple[int, ...], context: torch.Tens
     return result
 
 
-def tile(model: PackedModel, precision: str) -> dict[str, Any]:
-    """Samples at once, warps and pipeline stages: what compiles without spills up to a width of 128; not measured."""
+def tile(model: PackedModel, precision: str, capability: tuple[int, int]) -> dict[str, Any]:
+    """Samples at once, warps and pipeline stages: what compiles without spills up to a width of 128; not measured.
+
+    On Hopper products take 64 samples at least. Before it bfloat16 packs two weights into a register, so that narrow
+    networks have room for more samples, and wide ones spill with as many.
+    """
     layers = model.constants["DATA_LAYERS"]
     widest = max([model.constants["FIRST"][0], *(layer[1] for layer in layers)])
+    block = 64
+    if precision == "bfloat16" and capability < HOPPER:
+        block = 128 if widest <= 64 else 32
     return {
-        "BLOCK": 64,
+        "BLOCK": block,
         "PART": min(PART, model.constants["FIRST"][0]),
         "BFLOAT16": precision == "bfloat16",
         "num_warps": 8,
