@@ -17,6 +17,7 @@ from bench.paper.cells import FLOOR, QUICK, Cell, Scale, cells_of, execute, meth
 from bench.paper.printed import TABLES
 from tests.test_datasets import write_digits, write_features, write_house_numbers
 from vsae_fast import datasets
+from vsae_fast.training import History
 
 TINY = Scale(epochs=1, n_samples=5, n_rows=40, gan_steps=5, n_trees=2)
 
@@ -174,6 +175,24 @@ def test_hidden_known_attributes_choose_the_epoch_of_blocks_alone(folder):
     assert -max(chosen.score) == pytest.approx(chosen.imputation_error, rel=0.5)
     bound = deep.fit("VSAE", table._replace(validation_fraction=0.3), **options).history
     assert -max(bound.score) > 2 * bound.imputation_error
+
+
+@pytest.mark.parametrize(
+    ("method", "epochs", "phase_1"),
+    [("VSAE", None, 100), ("VSAE with long phase 1", None, 500), ("VSAE", 5, 1), ("VSAE with long phase 1", 5, 2)],
+)
+def test_phase_1_takes_its_share_of_the_epochs(method, epochs, phase_1, folder, monkeypatch):
+    seen = []
+
+    def train(model, x, mask, objective, plan, generator, **options):
+        seen.append((objective.warmup_epochs, plan.epochs))
+        model.eval()
+        return History()
+
+    monkeypatch.setattr(deep, "train", train)
+    data = sets.load("yeast", "MCAR", 0.5, 0, folder, 60)
+    deep.fit(method, data, epochs=epochs, n_samples=2, seed=0)
+    assert seen == [(phase_1, epochs or 1000)]
 
 
 def test_scores_are_the_hand_worked_ones():
