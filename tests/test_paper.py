@@ -179,20 +179,35 @@ def test_hidden_known_attributes_choose_the_epoch_of_blocks_alone(folder):
 
 @pytest.mark.parametrize(
     ("method", "epochs", "phase_1"),
-    [("VSAE", None, 100), ("VSAE with long phase 1", None, 500), ("VSAE", 5, 1), ("VSAE with long phase 1", 5, 2)],
-)
-def test_phase_1_takes_its_share_of_the_epochs(method, epochs, phase_1, folder, monkeypatch):
+    [
+        ("VSAE", None, 100), ("VSAE with long phase 1", None, 500), ("VSAE", 5, 1), ("VSAE with long phase 1", 5, 2),
+        ("VAE", 5, 0),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("patience", [None, 3])
+def test_phase_1_takes_its_share_of_the_epochs_and_patience_begins_after_it(
+    method, epochs, phase_1, patience, folder, monkeypatch
+):
     seen = []
 
     def train(model, x, mask, objective, plan, generator, **options):
-        seen.append((objective.warmup_epochs, plan.epochs))
+        seen.append((getattr(objective, "warmup_epochs", 0), plan.epochs, plan.patience))
         model.eval()
         return History()
 
     monkeypatch.setattr(deep, "train", train)
     data = sets.load("yeast", "MCAR", 0.5, 0, folder, 60)
-    deep.fit(method, data, epochs=epochs, n_samples=2, seed=0)
-    assert seen == [(phase_1, epochs or 1000)]
+    deep.fit(method, data, epochs=epochs, n_samples=2, seed=0, patience=patience)
+    assert seen == [(phase_1, epochs or 1000, None if patience is None else patience + phase_1)]
+
+
+def test_runs_that_end_by_patience_stand_apart():
+    assert Scale().name == "full"
+    assert Scale(patience=100).name == "full, patience 100"
+    assert Scale(epochs=40, patience=9).name == "40 epochs, patience 9"
+    assert QUICK.name == "quick"
+    name = cells.model_name(Cell("yeast", "MAR", 0.5, "VAE", 1), Scale(patience=9))
+    assert name == "yeast-MAR-0.5-VAE-1-full-patience-9"
 
 
 def test_scores_are_the_hand_worked_ones():
@@ -233,6 +248,7 @@ def test_runner_resumes_and_writes_tables_and_figures(folder, tmp_path, monkeypa
         (["table4"], "invalid choice: 'table4'"),
         (["table7", "--methods", "VSEA"], "unknown --methods VSEA; known: "),
         (["table7", "--epochs", "0"], "--epochs must be at least 1"),
+        (["table7", "--patience", "0"], "--patience must be at least 1"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
@@ -263,9 +279,9 @@ def test_report_takes_the_longest_runs_and_never_mixes_scales():
     row = next(r for r in report.rows("table5", lines) if r["method"] == "VAE")
     assert row["difference"] == pytest.approx(0.6 - 0.485)
     assert [own["mean"] for own in row["shorter"]] == [0.9]
-    named = ["40 epochs, by the bound", "full, by the bound", "40 epochs", "full"]
+    named = ["40 epochs, by the bound", "full, by the bound", "full, patience 9", "40 epochs", "full"]
     lines = [line("VAE", 0, 0.5, scale) for scale in named]
-    assert [own.scale for own in report.ours(lines, column, "VAE", "rms", None)] == [named[i] for i in (3, 1, 2, 0)]
+    assert [own.scale for own in report.ours(lines, column, "VAE", "rms", None)] == [named[i] for i in (4, 2, 1, 3, 0)]
 
 
 def test_methods_are_compared_at_one_scale_and_on_the_same_seeds():

@@ -1,14 +1,15 @@
 """The paper's tables and figures, one command each; finished cells are kept and never run again.
 
 python -m bench.paper table5 ... table11 | figure5 | figure6 | figure7 | all
-                      [--data FOLDER] [--epochs E] [--seeds 0,1,2] [--methods VSAE,VAE] [--jobs J] [--quick]
-                      [--results FOLDER]
+                      [--data FOLDER] [--epochs E] [--patience P] [--seeds 0,1,2] [--methods VSAE,VAE] [--jobs J]
+                      [--quick] [--results FOLDER]
 
 FOLDER of --data holds the sets (the environment variable VSAE_FAST_DATA by default); what is not there is downloaded,
 and what cannot be had is replaced by a stand-in, which every table names. --epochs takes fewer epochs than appendix D,
-whose results stand beside the full ones and are marked. --quick runs every cell at a small scale. Tables are written to
-FOLDER of --results as Markdown and JSON, figures as PNG. A training that was cut off goes on from its checkpoint in
-FOLDER/paper; delete that after a change of the training itself.
+and --patience ends training after so many epochs without a better validation score; such results stand beside the full
+ones and are marked. --quick runs every cell at a small scale. Tables are written to FOLDER of --results as Markdown and
+JSON, figures as PNG. A training that was cut off goes on from its checkpoint in FOLDER/paper; delete that after a
+change of the training itself.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("what", choices=(*TABLES, *FIGURES, "all"))
     parser.add_argument("--data", default=os.environ.get("VSAE_FAST_DATA"))
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--patience", type=int, help="epochs without a better validation score")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--methods")
     parser.add_argument("--jobs", type=int, default=1, help="processes, each of one thread where there are several")
@@ -46,8 +48,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.epochs is not None and arguments.epochs < 1:
         parser.error("--epochs must be at least 1")
+    if arguments.patience is not None and arguments.patience < 1:
+        parser.error("--patience must be at least 1")
     tables = tuple(TABLES) if arguments.what == "all" else (arguments.what,) if arguments.what in TABLES else ()
-    scale = QUICK if arguments.quick else Scale(epochs=arguments.epochs)
+    scale = QUICK if arguments.quick else Scale(epochs=arguments.epochs, patience=arguments.patience)
     seeds = tuple(map(int, arguments.seeds.split(",")))
     methods = tuple(arguments.methods.split(",")) if arguments.methods else None
     known = {method for table in tables or TABLES for method in methods_of(table)}

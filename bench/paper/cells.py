@@ -61,6 +61,8 @@ class Scale(NamedTuple):
     ----------
     epochs : int or None
         Appendix D's where it is None.
+    patience : int or None
+        Epochs without a better validation score after which training ends; all epochs are run where it is None.
     n_samples : int
         Importance samples a row.
     n_rows : int or None
@@ -70,6 +72,7 @@ class Scale(NamedTuple):
     """
 
     epochs: int | None = None
+    patience: int | None = None
     n_samples: int = 1000
     n_rows: int | None = None
     gan_steps: int = GAN_STEPS
@@ -80,7 +83,8 @@ class Scale(NamedTuple):
         """What tells results of one scale from those of another."""
         if self.n_rows is not None:
             return "quick"
-        return "full" if self.epochs is None else f"{self.epochs} epochs"
+        length = "full" if self.epochs is None else f"{self.epochs} epochs"
+        return length if self.patience is None else f"{length}, patience {self.patience}"
 
 
 QUICK = Scale(epochs=2, n_samples=20, n_rows=200, gan_steps=20, n_trees=5)
@@ -133,7 +137,7 @@ def execute(cell: Cell, scale: Scale, folder: str | None, kept: Path, *, keep_mo
         kept.mkdir(parents=True, exist_ok=True)
         path = kept / f"{name}.checkpoint"
         fitted = deep.fit(
-            cell.method, data, epochs=scale.epochs, n_samples=scale.n_samples, seed=cell.seed,
+            cell.method, data, epochs=scale.epochs, patience=scale.patience, n_samples=scale.n_samples, seed=cell.seed,
             checkpoint=Checkpoint(path, name),
         )  # fmt: skip
         completed = fitted.completed
@@ -161,7 +165,8 @@ def execute(cell: Cell, scale: Scale, folder: str | None, kept: Path, *, keep_mo
 
 def model_name(cell: Cell, scale: Scale) -> str:
     """Name of the file of a cell's network."""
-    return f"{cell.data}-{cell.mechanism}-{cell.missing}-{cell.method}-{cell.seed}-{scale.name}".replace(" ", "-")
+    name = "-".join(map(str, (*cell, scale.name)))
+    return name.replace(", ", "-").replace(" ", "-")
 
 
 def scores(data: sets.Data, completed: Any) -> dict[str, float]:

@@ -102,7 +102,14 @@ def known_cells(X: Any, mask: BoolArray) -> tuple[Table, BoolArray]:
 
 
 def fit(
-    name: str, data: Data, *, epochs: int | None, n_samples: int, seed: int, checkpoint: Checkpoint | None = None
+    name: str,
+    data: Data,
+    *,
+    epochs: int | None,
+    n_samples: int,
+    seed: int,
+    patience: int | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Fit:
     """Train a model on the training rows' observed cells and complete the test rows.
 
@@ -119,6 +126,9 @@ def fit(
         Importance samples a row.
     seed : int
         Of parameters, batches and noise.
+    patience : int, optional
+        Epochs without a better validation score after which training ends; with two phases, those of phase 1 on top,
+        so that phase 2 always has its chance.
     checkpoint : Checkpoint, optional
         That training goes on from.
     """
@@ -130,13 +140,15 @@ def fit(
     x, mask, _ = encode(schema, columns, observed)
     layout = schema.layout()
     preset = paper(layout)
-    plan = replace(preset.plan, validation_fraction=data.validation_fraction)
+    plan = replace(preset.plan, validation_fraction=data.validation_fraction, patience=patience)
     if epochs is not None:
         plan = replace(plan, epochs=epochs)
     method = METHODS[name]
     build, objective = method.build(schema), method.objective
     if isinstance(objective, TwoPhase):
         objective = replace(objective, warmup_epochs=max(int(method.phase_1 * plan.epochs), 1))
+        if patience is not None:
+            plan = replace(plan, patience=patience + objective.warmup_epochs)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         config = preset.network if build is VSAE else widened(build, layout, preset.network)

@@ -28,8 +28,9 @@ class Ours(NamedTuple):
         Over the seeds; the spread is nan for a single one.
     seeds : int
     scale : str
-        ``"full"``, ``"N epochs"`` or ``"quick"``; ``", by the bound"`` behind the first two where the validation
-        bound chose the epoch of a network for blocks.
+        ``"full"``, ``"N epochs"`` or ``"quick"``; behind the first two ``", patience P"`` where training ended after so
+        many epochs without a better score, ``", by the bound"`` where the validation bound chose the epoch of a network
+        for blocks.
     """
 
     mean: float
@@ -74,10 +75,10 @@ def ours(lines: list[Line], column: Column, method: str, normalization: str, sca
     return found
 
 
-def _length(scale: str) -> tuple[float, bool]:
-    epochs, _, chosen = scale.partition(", ")
+def _length(scale: str) -> tuple[float, int]:
+    epochs, _, how = scale.partition(", ")
     length = math.inf if epochs == "full" else float(epochs.partition(" ")[0]) if epochs != "quick" else 0.0
-    return length, not chosen
+    return length, 2 if not how else 1 if how.startswith("patience") else 0
 
 
 def nearest_normalization(lines: list[Line]) -> tuple[str, dict[str, float]]:
@@ -241,7 +242,8 @@ def normalizations(lines: list[Line]) -> str:
             f"these (`metrics.nrmse`, `normalize={nearest!r}`), which the tables use:",
             table(("normalisation", "ours and printed differ by"), rows_),
             "Means and spreads over three seeds; where fewer have run, their number stands behind the figure. "
-            "`[40 epochs]` marks runs that are shorter than appendix D's, `by the bound` runs on blocks from when the "
-            "validation bound chose the epoch.",
+            "`[40 epochs]` marks runs that are shorter than appendix D's, `patience 100` those that ended after so "
+            "many epochs without a better validation score, `by the bound` runs on blocks from when the validation "
+            "bound chose the epoch.",
         ]
     )
