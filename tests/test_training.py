@@ -61,12 +61,12 @@ def test_best_epoch_is_kept():
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 def test_the_error_on_hidden_cells_chooses_the_epoch(backend, monkeypatch):
-    written, seen = [3.0, 1.0, 2.0], []
+    written, seen = [4.0, 3.0, 1.0, 2.0], []  # the first before training, to see whether there are cells to hide
 
     def error(model, x, mask, visible_weight, seed, *, n_patterns=16):
         assert not model.training
         seen.append((copy.deepcopy(model.state_dict()), len(x), visible_weight, seed, n_patterns))
-        return written[len(seen) - 1] if len(seen) <= 3 else imputation_error(model, x, mask, visible_weight, seed)
+        return written[len(seen) - 1] if len(seen) <= 4 else imputation_error(model, x, mask, visible_weight, seed)
 
     monkeypatch.setattr("vsae_fast.training.imputation_error", error)
     model = small_model()
@@ -74,9 +74,9 @@ def test_the_error_on_hidden_cells_chooses_the_epoch(backend, monkeypatch):
     history = train(model, *rows(120), TwoPhase(), plan, torch.Generator().manual_seed(0), backend=backend)
     assert history.score == [-3.0, -1.0, -2.0]
     assert history.best_epoch == 1
-    assert all(torch.equal(tensor, seen[1][0][name]) for name, tensor in model.state_dict().items())
-    assert not torch.equal(seen[0][0]["decoders.raw_scale"], seen[1][0]["decoders.raw_scale"])
-    assert {entry[1:] for entry in seen[:3]} == {(12, 1.0, seen[0][3], 4)}
+    assert all(torch.equal(tensor, seen[2][0][name]) for name, tensor in model.state_dict().items())
+    assert not torch.equal(seen[1][0]["decoders.raw_scale"], seen[2][0]["decoders.raw_scale"])
+    assert {entry[1:] for entry in seen[:4]} == {(12, 1.0, seen[0][3], 4)}
 
 
 def test_hidden_cells_are_scored_with_the_visible_weight_of_training(monkeypatch):
@@ -91,6 +91,18 @@ def test_hidden_cells_are_scored_with_the_visible_weight_of_training(monkeypatch
     history = train(small_model(), *rows(120), HideAndScore(), plan, torch.Generator().manual_seed(0))
     assert set(weights) == {HideAndScore().visible_weight}
     assert all(-2 < score < 0 for score in history.score)
+
+
+def test_the_bound_chooses_where_no_known_cell_is_there_to_hide():
+    x, mask = rows(120)
+    histories = []
+    for way in ("bound", "hidden cells"):
+        plan = TrainingPlan(epochs=2, validate_by=way)
+        generator = torch.Generator().manual_seed(0)
+        unknown = mask.clone()
+        unknown[split(120, plan.validation_fraction, torch.Generator().manual_seed(0))[1]] = 0
+        histories.append(train(small_model(), x, unknown, TwoPhase(), plan, generator))
+    assert histories[0].score == histories[1].score
 
 
 def test_epochs_without_a_finite_score_are_never_kept():

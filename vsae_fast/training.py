@@ -61,8 +61,8 @@ class TrainingPlan:
         Train on as many rows drawn with replacement from the training rows; validation rows stay apart.
     validate_by : {"bound", "hidden cells"}
         Validation score: that of the objective, or minus the error on known cells of the validation rows that are
-        hidden for the purpose (:func:`~vsae_fast.hidden_cells.imputation_error`). A bound on pairs of images goes on
-        rising while a network learns the training pairs by heart.
+        hidden for the purpose (:func:`~vsae_fast.hidden_cells.imputation_error`), where there are any. A bound on pairs
+        of images goes on rising while a network learns the training pairs by heart.
     """
 
     epochs: int
@@ -331,10 +331,11 @@ def train(
     trainer = make_trainer(model, x_train, mask_train, objective, plan, generator, backend, n_threads)
     total_steps = plan.epochs * sum(1 for _ in batches(n_train, plan.batch_size, torch.Generator(x.device)))
     factor = one_cycle if plan.schedule == "one-cycle" else constant
+    validate = _validation(trainer, model, objective, plan, x_validation, mask_validation, validation_seed)
     if saved is not None:
         run = _Run.restore(saved, trainer, generator)
     elif trained and len(x_validation):
-        run.best_score = _validated(trainer, model, objective, plan, x_validation, mask_validation, validation_seed)
+        run.best_score = validate()
         run.best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     history, begin = run.history, time.monotonic() - run.spent
     for epoch in range(len(history.epoch), plan.epochs):
@@ -351,7 +352,7 @@ def train(
         mean_loss = _mean(losses)
         if not math.isfinite(mean_loss):
             raise FloatingPointError(f"the training loss became {mean_loss} in epoch {epoch}; lower learning_rate")
-        reached = _validated(trainer, model, objective, plan, x_validation, mask_validation, validation_seed)
+        reached = validate()
         history.epoch.append(epoch)
         history.loss.append(mean_loss)
         history.score.append(reached)
@@ -395,7 +396,7 @@ def train(
     return history
 
 
-def _validated(
+def _validation(
     trainer: TorchTrainer | NativeTrainer,
     model: LatentModel,
     objective: Objective,
@@ -403,15 +404,21 @@ def _validated(
     x: torch.Tensor,
     mask: torch.Tensor,
     seed: int,
-) -> float:
-    """Validation score, on the same noise and hidden cells for one seed; nan without validation rows."""
+) -> Callable[[], float]:
+    """What scores the trainer's parameters, always on the same noise and hidden cells; nan without validation rows."""
     if not len(x):
-        return math.nan
-    if plan.validate_by == "bound":
+        return lambda: math.nan
+
+    def bound() -> float:
         return trainer.score(x, mask, seed)
-    trainer.write_back()
-    model.eval()
-    return -imputation_error(model, x, mask, _visible_weight(objective), seed, n_patterns=VALIDATION_PATTERNS)
+
+    def hidden_cells() -> float:
+        trainer.write_back()
+        model.eval()
+        return -imputation_error(model, x, mask, _visible_weight(objective), seed, n_patterns=VALIDATION_PATTERNS)
+
+    # Rows that know next to nothing have no cell to hide.
+    return bound if plan.validate_by == "bound" or math.isnan(hidden_cells()) else hidden_cells
 
 
 def _mean(losses: list[float | torch.Tensor]) -> float:
