@@ -46,10 +46,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    if arguments.epochs is not None and arguments.epochs < 1:
-        parser.error("--epochs must be at least 1")
-    if arguments.patience is not None and arguments.patience < 1:
-        parser.error("--patience must be at least 1")
+    for name in ("epochs", "patience"):
+        if (value := getattr(arguments, name)) is not None and value < 1:
+            parser.error(f"--{name} must be at least 1")
     tables = tuple(TABLES) if arguments.what == "all" else (arguments.what,) if arguments.what in TABLES else ()
     scale = QUICK if arguments.quick else Scale(epochs=arguments.epochs, patience=arguments.patience)
     seeds = tuple(map(int, arguments.seeds.split(",")))

@@ -66,6 +66,7 @@ def _hivae(schema: Schema) -> Build:
     return build
 
 
+LONG_PHASE_1 = "VSAE with long phase 1"
 METHODS: dict[str, Method] = {
     "AE": Method(_plain(Autoencoder), EvidenceBound(n_validation_samples=1)),
     "VAE": Method(_plain(VAE), EvidenceBound()),
@@ -74,7 +75,7 @@ METHODS: dict[str, Method] = {
     "HI-VAE": Method(_hivae, EvidenceBound()),
     "MIWAE": Method(_plain(MIWAE), ImportanceWeighted()),
     "VSAE": Method(_plain(VSAE), TwoPhase()),
-    "VSAE with long phase 1": Method(_plain(VSAE), TwoPhase(), phase_1=0.5),
+    LONG_PHASE_1: Method(_plain(VSAE), TwoPhase(), phase_1=0.5),
 }
 
 
@@ -155,9 +156,8 @@ def fit(
         model = build(layout, config)
     generator = torch.Generator().manual_seed(seed)
     history = train(
-        model, torch.from_numpy(x), torch.from_numpy(mask), objective, plan, generator,
-        checkpoint=checkpoint,
-    )  # fmt: skip
+        model, torch.from_numpy(x), torch.from_numpy(mask), objective, plan, generator, checkpoint=checkpoint
+    )
     return Fit(model, schema, history, complete(model, schema, data, n_samples, seed))
 
 

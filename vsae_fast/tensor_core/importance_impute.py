@@ -89,6 +89,7 @@ def pack(decoders: FoldedDecoders, scoring: Scoring | None = None) -> PackedMode
         first.activation,
     )
     constants["DATA_LAYERS"] = tuple(map(dense, rest))
+    constants["PART"] = min(PART, width)
 
     spans = list(zip(range(n_attributes), layout.starts, layout.starts[1:], layout.kinds, strict=False))
     numbers = [(column, a) for a, begin, end, kind in spans if kind == "numerical" for column in range(begin, end)]
@@ -270,7 +271,6 @@ def tile(model: PackedModel, precision: str, capability: tuple[int, int]) -> dic
         block = 128 if widest <= 64 else 32
     return {
         "BLOCK": block,
-        "PART": min(PART, model.constants["FIRST"][0]),
         "BFLOAT16": precision == "bfloat16",
         "num_warps": 8,
         "num_stages": 3 if widest <= 128 else 1,

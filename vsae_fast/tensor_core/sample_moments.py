@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 from vsae_fast.ops.folded_decoders import FoldedDecoders
-from vsae_fast.tensor_core.device import OLDEST, launcher
-from vsae_fast.tensor_core.importance_impute import PackedModel, bias_of_rows, pack, tile
+from vsae_fast.tensor_core.device import launcher
+from vsae_fast.tensor_core.importance_impute import PackedModel, bias_of_rows, pack
 
 
 def constants(model: PackedModel) -> dict[str, Any]:
     """What the kernel is compiled for; half of importance_impute's samples at once, as it spills with all (sm_90)."""
-    return model.constants | tile(model, "tf32", OLDEST) | {"BLOCK": 32, "num_warps": 4, "num_stages": 2}
+    return model.constants | {"BLOCK": 32, "BFLOAT16": False, "num_warps": 4, "num_stages": 2}
 
 
 def sample_moments(
