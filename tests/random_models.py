@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import torch
 
+from vsae_fast.noise import mirror_images
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.ops.layout import AttributeLayout
 
@@ -68,7 +69,7 @@ def random_rows(layout, n_rows, generator, observed=0.5):
     return x, mask
 
 
-def random_case(layout, n_rows, n_samples, *, seed=0, observed=0.5, context=False, **decoder_options):
+def random_case(layout, n_rows, n_samples, *, seed=0, observed=0.5, context=False, mirrored=False, **decoder_options):
     generator = torch.Generator().manual_seed(seed)
     decoders = random_decoders(layout, generator, **decoder_options)
     x, mask = random_rows(layout, n_rows, generator, observed)
@@ -78,12 +79,16 @@ def random_case(layout, n_rows, n_samples, *, seed=0, observed=0.5, context=Fals
 
     scale = torch.rand(n_rows, decoders.n_latent, generator=generator, dtype=torch.float64) + 0.1
     width = decoders.data_layers[0].weight.shape[0]
+    mean, noise = randn(n_rows, decoders.n_latent), randn(n_samples, decoders.n_latent)
+    if mirrored:
+        original = mirror_images(n_samples)
+        noise = torch.where((original == torch.arange(n_samples)).unsqueeze(1), noise, -noise[original])
     return Case(
         decoders,
-        randn(n_rows, decoders.n_latent),
+        mean,
         scale,
         x,
         mask,
-        randn(n_samples, decoders.n_latent),
+        noise,
         randn(n_rows, width) if context else None,
     )

@@ -2,6 +2,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from tests.random_models import (
 from vsae_fast import _native
 from vsae_fast.ops.importance_impute import importance_impute
 from vsae_fast.ops.layout import AttributeLayout
+from vsae_fast.ops.stopping import LOOK
 
 LAYOUTS = {
     "numerical": NUMERICAL_12,
@@ -146,6 +148,52 @@ def test_wide_layers(level):
     assert_as_good_as_eager(random_case(MIXED, 5, 60, data_widths=(512, 300), context=True))
 
 
+# ---- mirrored noise --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_samples", [8, 9, 16, 17, 24, 25, 40, 48, 49, 81, 96, 97, 1000])
+def test_mirrored_noise_of_any_length(n_samples, level):
+    assert_as_good_as_eager(random_case(MIXED, 9, n_samples, context=True, mirrored=True))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_mirrored_noise_of_any_layout(layout, level):
+    assert_as_good_as_eager(random_case(LAYOUTS[layout], 17, 300, mirrored=True), visible_weight=0.2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"data_widths": (33, 7), "mask_widths": (3,), "n_latent": 5},
+        {"data_widths": (128, 128, 5), "context": True},
+        {"mask_widths": (), "n_latent": 1, "data_widths": (1,)},
+        {"data_widths": (512, 300), "n_latent": 200},
+    ],
+)
+def test_mirrored_noise_of_any_decoders(options, level):
+    assert_as_good_as_eager(random_case(MIXED, 9, 130, mirrored=True, **options))
+
+
+def test_mirrored_noise_scores_wide_attributes(level):
+    assert_as_good_as_eager(random_case(IMAGES, 9, 120, mirrored=True, data_widths=(33, 64)))
+
+
+def test_mirrored_noise_of_large_log_weights(level):
+    case = random_case(MIXED, 17, 300, observed=0.8, mirrored=True, n_latent=300)
+    case.mean *= 5
+    case.scale += 1
+    assert run(case, torch.float64, "reference").log_evidence.abs().max() > 1e3
+    assert_as_good_as_eager(case)
+
+
+def test_a_table_with_one_number_that_is_no_image(level):
+    """What looks mirrored but is not must not be taken for it."""
+    for k in (8, 95, 112):
+        case = random_case(MIXED, 9, 120, mirrored=True)
+        case.noise[k, 3] += 0.5
+        assert_as_good_as_eager(case)
+
+
 # ---- several proposals, stopping, draws ----------------------------------------------------------------------------
 
 
@@ -178,26 +226,28 @@ def test_equal_proposals_are_one():
     torch.testing.assert_close(one.log_evidence, two.log_evidence)
 
 
-def assert_stops_like_the_reference(kernel, n_proposals):
-    case = several_proposals(MIXED, n_proposals, 1920, observed=0.4)
+def assert_stops_like_the_reference(kernel, n_proposals, n_samples=1920, mirrored=False):
+    case = several_proposals(MIXED, n_proposals, n_samples, observed=0.4, mirrored=mirrored)
     case.mean, case.scale = 0.1 * case.mean, 0.8 + 0.2 * case.scale  # near the prior: no weight dominates
     case.mask[0] = 1
     truth = run(case, torch.float64, "reference", tolerance=0.05)
     result = kernel(case, tolerance=0.05)
     assert torch.equal(result.n_spent, truth.n_spent)
-    assert 96 * n_proposals == result.n_spent[0] <= result.n_spent.min()
+    assert LOOK * n_proposals == result.n_spent[0] <= result.n_spent.min()
     assert result.n_spent.unique().numel() > 2
     assert errors(result, truth)["imputed"] <= 1e-4
     assert errors(result, truth)["log_evidence"] <= tolerances.LOG_EVIDENCE_RELATIVE
     return case, result
 
 
-@pytest.mark.parametrize("n_proposals", [1, 2])
-def test_sampling_stops_at_the_requested_precision(n_proposals, level):
-    case, result = assert_stops_like_the_reference(on_cpu, n_proposals)
+@pytest.mark.parametrize(
+    ("n_proposals", "n_samples", "mirrored"), [(1, 1920, False), (2, 1920, False), (1, 1920, True), (1, 610, True)]
+)
+def test_sampling_stops_at_the_requested_precision(n_proposals, n_samples, mirrored, level):
+    case, result = assert_stops_like_the_reference(on_cpu, n_proposals, n_samples, mirrored)
     full = on_cpu(case)
-    assert (full.n_spent == 1920).all()
-    stopped = result.n_spent < 1920
+    assert (full.n_spent == n_samples).all()
+    stopped = result.n_spent < n_samples
     assert (full.imputed - result.imputed)[stopped].abs().max() < 0.05 * tolerances.STANDARD_ERRORS
     assert torch.equal(full.imputed[~stopped], result.imputed[~stopped])
 
@@ -205,12 +255,16 @@ def test_sampling_stops_at_the_requested_precision(n_proposals, level):
 def assert_a_large_effective_size_is_enough(kernel):
     case = random_case(MIXED, 40, 480, observed=0.4)
     case.mean, case.scale = 0.1 * case.mean, 0.9 + 0.1 * case.scale
-    truth = run(case, torch.float64, "reference", tolerance=0.16)
-    result = kernel(case, tolerance=0.16)
+    tolerance = 0.16
+    truth = run(case, torch.float64, "reference", tolerance=tolerance)
+    result = kernel(case, tolerance=tolerance)
     assert torch.equal(result.n_spent, truth.n_spent)
-    first = result.n_spent == 48
-    assert first.any()
-    assert (result.effective_size[first] >= 0.16**-2).all()
+    first_look = run(replace(case, noise=case.noise[:LOOK]), torch.float64, "reference")
+    enough = first_look.effective_size >= tolerance**-2
+    assert enough.any()
+    assert not enough.all()
+    assert (result.n_spent[enough] == LOOK).all()
+    assert (result.n_spent > LOOK).any()
 
 
 def test_a_large_effective_size_is_enough(level):

@@ -178,7 +178,7 @@ def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, t
     terms = header.get("self_masking", {})  # not in files of before there were any
     imputer.self_masking_ = {int(attribute): SelfMasking(*map(float, term)) for attribute, term in terms.items()}
     if "network" in header:
-        if header["noise"] != noise.SCHEME:
+        if header["noise"] not in noise.SCHEMES:
             raise ValueError(f"unknown noise scheme {header['noise']!r}")
         for member in range(int(header["n_models"])):
             with torch.random.fork_rng(devices=[]):  # building a network draws from the global generator

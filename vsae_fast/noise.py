@@ -3,6 +3,11 @@
 Numbers come from Philox 4x64 raw words, whose stream NumPy guarantees, through the normal quantile function; NumPy's
 and torch's own normal streams carry no such guarantee. Sobol points take the direction numbers of Joe and Kuo (2008)
 from torch and their scrambling from the same words. The scheme's name is stored in model files.
+
+Tables of the samplers "antithetic" and "sobol" are mirrored: half of the samples, all but a rest, are negatives of
+others, so that what is odd in them averages out and the C++ kernel computes the first layer of a sample and its image
+once. In every 24 samples the second eight are the images of the first, and in every other 48 the last eight of each 24
+those of their like 48 samples before (csrc/core/sample_order.h).
 """
 
 from __future__ import annotations
@@ -13,7 +18,12 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
-SCHEME = "philox4x64-ndtri-1"
+from vsae_fast.ops.stopping import LOOK, SEGMENT
+
+SCHEME = "philox4x64-ndtri-2"
+# Model files of these are read: before 2, images stood elsewhere or were points of their own, and imputations differ by
+# their Monte-Carlo errors.
+SCHEMES = ("philox4x64-ndtri-1", SCHEME)
 
 Sampler = Literal["iid", "antithetic", "sobol"]
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
@@ -45,7 +55,8 @@ def latent_noise(sampler: str, seed: int, shape: tuple[int, int]) -> torch.Tenso
     Parameters
     ----------
     sampler : {"iid", "antithetic", "sobol"}
-        Independent samples; pairs ``e, -e``; or scrambled Sobol points (Owen 1997), whose averages converge faster.
+        Independent samples; independent ones and their negatives; or scrambled Sobol points (Owen 1997), whose averages
+        converge faster, and their negatives.
     seed : int
     shape : tuple of int
         ``(K, L)``.
@@ -57,17 +68,37 @@ def latent_noise(sampler: str, seed: int, shape: tuple[int, int]) -> torch.Tenso
 
     Examples
     --------
-    >>> latent_noise("antithetic", 0, (4, 3)).sum(0)
-    tensor([0., 0., 0.])
+    >>> latent_noise("antithetic", 0, (16, 3)).sum(0).abs() < 1e-6
+    tensor([True, True, True])
     """
     check_sampler(sampler)
     n_samples, n_latent = shape
     if sampler == "iid":
         return standard_normal(seed, LATENT, shape)
-    if sampler == "antithetic":
-        half = standard_normal(seed, LATENT, ((n_samples + 1) // 2, n_latent))
-        return torch.stack([half, -half], 1).view(-1, n_latent)[:n_samples]
-    return _sobol_normal(seed, n_samples, n_latent)
+    original = mirror_images(n_samples)
+    own = original == torch.arange(n_samples)
+    n_own = int(own.sum())
+    points = standard_normal(seed, LATENT, (n_own, n_latent))
+    if sampler == "sobol":
+        points = _sobol_normal(seed, n_own, n_latent)
+    table = points.new_empty(shape)
+    table[own] = points
+    table[~own] = -table[original[~own]]
+    return table
+
+
+def mirror_images(n_samples: int) -> torch.Tensor:
+    """Number of the sample that each sample of a mirrored table is the negative of, its own where of none, (K,).
+
+    Examples
+    --------
+    >>> mirror_images(20)[6:].tolist()
+    [6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19]
+    """
+    sample = torch.arange(n_samples)
+    eight = sample % SEGMENT // (SEGMENT // 3)
+    of_this = torch.where(eight == 1, sample - SEGMENT // 3, sample)
+    return torch.where((eight == 2) & (sample // LOOK % 2 == 1), sample - LOOK, of_this)
 
 
 def check_sampler(sampler: str) -> None:

@@ -57,11 +57,13 @@ struct ImportanceImputeModel {
 };
 
 // `noise` and `half_square` are packed by proposal and sample block: noise[proposal][block][L][S] and
-// half_square[proposal][block][S] = |noise_k|^2 / 2, -inf past the last sample; S = samples in one block of the kernel.
+// half_square[proposal][block][S] = |noise_k|^2 / 2, -inf where no sample stands; S = samples in one block of the
+// kernel, in the order of sample_order.h.
 struct ImportanceImputeBatch {
     int n_samples;    // K, a multiple of n_proposals
     int n_proposals;  // P
-    int n_blocks;     // of each proposal: ceil(K / P / S)
+    int n_blocks;     // of each proposal
+    bool mirrored;    // one proposal, whose noise is a mirrored table (sample_order.h)
     const float* noise;
     const float* half_square;
     const float* mean;        // [N, P, L]

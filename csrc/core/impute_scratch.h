@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/importance_impute.h"
+#include "core/sample_order.h"
 #include "core/tile.h"
 
 namespace vsae {
@@ -18,11 +19,15 @@ struct ImputeScratch {
     float* wide_bias;        // [n_wide, padded(H)]
     float* context_bias;     // [P, padded width of the first data layer]
     float* proposal_offset;  // [P]
-    float* hidden_sum;       // [H, lanes], weighted sum of the last hidden vector
-    float* class_sum;        // [categorical columns, lanes], weighted sum of the class probabilities
+    float* mask_centre;      // [padded width] of the first layers: bias and weights times the proposal's mean,
+    float* data_centre;      //   where the noise is a mirrored table
+    float* mask_product;     // [blocks of a look, padded width, S], weights times scaled noise, for both looks of a
+    float* data_product;     //   sample and its image
+    float* hidden_sum;       // [H, lanes of a look], weighted sum of the last hidden vector
+    float* class_sum;        // [categorical columns, lanes of a look], weighted sum of the class probabilities
     double* projected;       // [H], once a row
-    double* total;           // [D] weighted sums up to now, where a tolerance is given
-    double* before;          // [D] and up to the last segment
+    double* precision;       // [D] of numbers given z, 1 for levels, where a tolerance is given
+    double* before;          // [D, segments of a look], weighted sums up to the last look
     double* square;          // [D] sum of squares of the segments' sums
     double* cross;           // [D] sum of their products with the segments' weights
     float* log_weight;       // [P, blocks, S], where draws are wanted
@@ -47,7 +52,7 @@ static inline int narrow_columns(const ImportanceImputeModel& model) {
 }
 
 // Lays the arrays out from `base` and returns how many floats they take; with a null base it only counts.
-static inline long lay_out(const ImportanceImputeModel& model, const ImportanceImputeBatch& batch, int block, int lanes,
+static inline long lay_out(const ImportanceImputeModel& model, const ImportanceImputeBatch& batch, int block,
                            float* base, ImputeScratch* scratch) {
     long used = 0;
     const auto take = [&](long floats) {
@@ -72,11 +77,18 @@ static inline long lay_out(const ImportanceImputeModel& model, const ImportanceI
     scratch->wide_bias = take(model.n_wide * hidden);
     scratch->context_bias = take(batch.n_proposals * widest);
     scratch->proposal_offset = take(batch.n_proposals);
-    scratch->hidden_sum = take(static_cast<long>(model.n_hidden) * lanes);
-    scratch->class_sum = take(logits * lanes);
+    const long mask_width = batch.mirrored ? padded(model.mask_layers[0].n_out) : 0;
+    const long data_width = batch.mirrored ? padded(model.data_layers[0].n_out) : 0;
+    const long blocks_per_look = kLook / block;
+    scratch->mask_centre = take(mask_width);
+    scratch->data_centre = take(data_width);
+    scratch->mask_product = take(blocks_per_look * mask_width * block);
+    scratch->data_product = take(blocks_per_look * data_width * block);
+    scratch->hidden_sum = take(static_cast<long>(model.n_hidden) * kLookLanes);
+    scratch->class_sum = take(logits * kLookLanes);
     scratch->projected = take_doubles(model.n_hidden);
-    scratch->total = take_doubles(columns);
-    scratch->before = take_doubles(columns);
+    scratch->precision = take_doubles(columns);
+    scratch->before = take_doubles(columns * kSegmentsPerLook);
     scratch->square = take_doubles(columns);
     scratch->cross = take_doubles(columns);
     scratch->log_weight = take(draws ? static_cast<long>(batch.n_proposals) * batch.n_blocks * block : 0);

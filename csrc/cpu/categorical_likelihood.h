@@ -51,8 +51,8 @@ class CategoricalLikelihood {
         for (int v = 0; v < kVectors; ++v) log_weight[v].add(weight * (total[v] - log(product[v])));
     }
 
-    // Replaces the logits of unobserved attributes.
-    void accumulate(const ImputeRow& row, const Vec* weight) const {
+    // Adds to the sums from lane `first_lane` on (weighted_sums.h); replaces the logits of unobserved attributes.
+    void accumulate(const ImputeRow& row, const Vec* weight, int first_lane) const {
         if (!model_.logits.n_out) return;
         for (int a = 0; a < model_.n_attributes; ++a) {
             if (row.numerical(a) || row.observed(a)) continue;
@@ -68,11 +68,11 @@ class CategoricalLikelihood {
                 }
                 share[v] = weight[v] / sum;
             }
-            float* sums = scratch_.class_sum + static_cast<long>(model_.first_logit[a]) * kLanes;
+            float* sums = scratch_.class_sum + static_cast<long>(model_.first_logit[a]) * kLookLanes + first_lane;
             for (int j = 0; j < row.width(a); ++j) {
-                Vec sum = load(sums + j * kLanes);
+                Vec sum = load(sums + j * kLookLanes);
                 for (int v = 0; v < kVectors; ++v) sum += share[v] * load(logits + j * kBlock + v * kLanes);
-                store(sums + j * kLanes, sum);
+                store(sums + j * kLookLanes, sum);
             }
         }
     }

@@ -4,6 +4,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "core/sample_order.h"
 #include "cpu/aligned_buffer.h"
 #include "cpu/parallel_rows.h"
 
@@ -47,18 +48,22 @@ long rows_per_task(const ImportanceImputeModel& model, int n_samples) {
     return std::clamp(static_cast<long>(std::min(rows, 1e6)), 1L, kRowsPerTask);
 }
 
-// The noise of one proposal: samples past the last are padding, marked by a half square of -inf.
-void pack_noise(const float* noise, int n_samples, int n_latent, int block, float* packed, float* half_square) {
-    const int n_blocks = (n_samples + block - 1) / block;
-    for (int k = 0; k < n_blocks * block; ++k) {
-        float* to = packed + static_cast<long>(k / block) * n_latent * block + k % block;
+// The noise of one proposal: places that no sample takes are padding, marked by a half square of -inf.
+void pack_noise(const float* noise, int n_samples, int n_latent, int lanes, int n_blocks, float* packed,
+                float* half_square) {
+    const int block = kBlockVectors * lanes;
+    std::fill_n(packed, static_cast<long>(n_blocks) * n_latent * block, 0.0f);
+    std::fill_n(half_square, static_cast<long>(n_blocks) * block, -std::numeric_limits<float>::infinity());
+    for (int k = 0; k < n_samples; ++k) {
+        const long place = sample_place(k, lanes);
+        float* to = packed + place / block * n_latent * block + place % block;
         double square = 0;
         for (int l = 0; l < n_latent; ++l) {
-            const float e = k < n_samples ? noise[static_cast<long>(k) * n_latent + l] : 0.0f;
+            const float e = noise[static_cast<long>(k) * n_latent + l];
             to[static_cast<long>(l) * block] = e;
             square += static_cast<double>(e) * e;
         }
-        half_square[k] = k < n_samples ? static_cast<float>(square / 2) : -std::numeric_limits<float>::infinity();
+        half_square[place] = static_cast<float>(square / 2);
     }
 }
 
@@ -68,14 +73,16 @@ bool importance_impute(const ImportanceImputeModel& model, ImportanceImputeBatch
                        int n_threads, CpuLevel level, const std::function<bool()>& poll) {
     const ImportanceImputeKernel& kernel = importance_impute_kernel_for(level);
     const int per_proposal = batch.n_samples / batch.n_proposals;
-    batch.n_blocks = (per_proposal + kernel.block - 1) / kernel.block;
-    const long n_padded = static_cast<long>(batch.n_blocks) * kernel.block;
+    batch.n_blocks = blocks_of_samples(per_proposal, kernel.lanes);
+    // Several proposals take turns block by block, so that products of one would be gone when its image comes.
+    batch.mirrored = batch.n_proposals == 1 && is_mirrored(noise, per_proposal, model.n_latent);
+    const long n_padded = static_cast<long>(batch.n_blocks) * kBlockVectors * kernel.lanes;
 
     AlignedBuffer packed(batch.n_proposals * n_padded * model.n_latent);
     AlignedBuffer half_square(batch.n_proposals * n_padded);
     for (long p = 0; p < batch.n_proposals; ++p)
-        pack_noise(noise + p * per_proposal * model.n_latent, per_proposal, model.n_latent, kernel.block,
-                   packed.data() + p * n_padded * model.n_latent, half_square.data() + p * n_padded);
+        pack_noise(noise + p * per_proposal * model.n_latent, per_proposal, model.n_latent, kernel.lanes,
+                   batch.n_blocks, packed.data() + p * n_padded * model.n_latent, half_square.data() + p * n_padded);
     batch.noise = packed.data();
     batch.half_square = half_square.data();
 

@@ -9,7 +9,7 @@
 namespace vsae {
 
 struct ImportanceImputeKernel {
-    int block;  // S, samples in a block: the packing of ImportanceImputeBatch::noise
+    int lanes;  // of a vector: the packing of ImportanceImputeBatch::noise (core/sample_order.h)
     long (*scratch_floats)(const ImportanceImputeModel&, const ImportanceImputeBatch&);
     void (*run_rows)(const ImportanceImputeModel&, const ImportanceImputeBatch&, float* scratch, long begin, long end);
 };

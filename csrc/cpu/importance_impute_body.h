@@ -1,29 +1,26 @@
 // importance_impute for one instruction set: rows outside, blocks of samples inside, samples in lanes.
 //
-// What keeps a sample cheap (all exact, see docs/kernels.md): only what the weight needs is computed per sample.
-// Unobserved numerical outputs are linear in the last hidden vector, so its weighted mean is accumulated and multiplied
-// by the output layer once a row. Weights are kept relative to a reference log-weight that moves only when a block
-// exceeds it by kSlack, so the accumulators are rescaled a few times a row. Every row is computed alone and in one
-// order: results do not depend on threads or on how rows are cut into calls.
+// What keeps a sample cheap (all exact, see docs/kernels.md): only what the weight needs is computed per sample, sums
+// stand in for the rest (weighted_sums.h), and mirrored noise halves the first layers (mirrored_latents.h). Every row
+// is computed alone and in one order: results do not depend on threads or on how rows are cut into calls.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/impute_scratch.h"
 #include "cpu/categorical_likelihood.h"
 #include "cpu/dense.h"
 #include "cpu/impute_row.h"
+#include "cpu/mirrored_latents.h"
 #include "cpu/numerical_likelihood.h"
 #include "cpu/posterior_draws.h"
 #include "cpu/sample_decoder.h"
 #include "cpu/sampling_error.h"
+#include "cpu/weighted_sums.h"
 
 namespace vsae {
 namespace VSAE_ISA {
-
-inline constexpr float kSlack = 8.0f;
-inline constexpr float kLowest = -1e38f;   // stands in for a log-weight that is not finite
-inline constexpr int kLatentsPerSum = 16;  // terms summed plainly before they join the compensated log-weight
 
 class RowImputer {
    public:
@@ -32,9 +29,11 @@ class RowImputer {
           batch_(batch),
           scratch_(scratch),
           decoder_(model, scratch),
+          mirrored_(model, batch, scratch),
           numerical_(model, scratch),
           categorical_(model, scratch),
-          error_(model, scratch),
+          sums_(model, scratch),
+          error_(model, scratch, batch.tolerance),
           draws_(model, batch, scratch, decoder_, categorical_) {}
 
     void run(long number) {
@@ -42,11 +41,15 @@ class RowImputer {
         number_ = number;
         prepare();
         const int per_proposal = batch_.n_samples / batch_.n_proposals;
-        int spent = 0;  // of each proposal
+        int spent = per_proposal;  // of each proposal
         for (int block = 0; block < batch_.n_blocks; ++block) {
             for (int proposal = 0; proposal < batch_.n_proposals; ++proposal) sample_block(proposal, block);
-            spent = (block + 1) * kBlock < per_proposal ? (block + 1) * kBlock : per_proposal;
-            if (batch_.tolerance > 0 && spent % kSegment == 0 && standard_error() <= batch_.tolerance) break;
+            const int looked = (block + 1) / kBlocksPerLook * kLook;
+            if (batch_.tolerance > 0 && (block + 1) % kBlocksPerLook == 0 && looked <= per_proposal &&
+                error_.end_look(row_, sums_) <= batch_.tolerance) {
+                spent = looked;
+                break;
+            }
         }
         finish(spent * batch_.n_proposals);
     }
@@ -56,16 +59,15 @@ class RowImputer {
     const ImportanceImputeBatch& batch_;
     const ImputeScratch& scratch_;
     const SampleDecoder decoder_;
+    MirroredLatents mirrored_;
     NumericalLikelihood numerical_;
     const CategoricalLikelihood categorical_;
+    WeightedSums sums_;
     SamplingError error_;
     PosteriorDraws draws_;
     ImputeRow row_{};
     long number_ = 0;
-    float reference_ = 0;
     double row_constant_ = 0;  // the part of log w that does not depend on the sample
-    Vec weight_sum_{};
-    Vec square_sum_{};
 
     const float* latents(const float* values, int proposal) const {
         return values + (number_ * batch_.n_proposals + proposal) * model_.n_latent;
@@ -92,16 +94,13 @@ class RowImputer {
             if (batch_.context) add_context(p);
         }
         row_constant_ += first;
+        if (batch_.mirrored) mirrored_.prepare(latents(batch_.mean, 0), latents(batch_.scale, 0), first_bias(0));
 
-        reference_ = kLowest;
-        weight_sum_ = Vec{};
-        square_sum_ = Vec{};
-        for (int j = 0; j < model_.n_hidden * kLanes; ++j) scratch_.hidden_sum[j] = 0.0f;
-        for (int j = 0; j < model_.logits.n_out * kLanes; ++j) scratch_.class_sum[j] = 0.0f;
-        if (batch_.tolerance > 0) error_.prepare(reference_);
+        sums_.clear();
+        if (batch_.tolerance > 0) error_.prepare();
         if (batch_.n_draws)
-            for (long i = 0; i < static_cast<long>(batch_.n_proposals) * batch_.n_blocks * kBlock; ++i)
-                scratch_.log_weight[i] = -HUGE_VALF;
+            std::fill_n(scratch_.log_weight, static_cast<long>(batch_.n_proposals) * batch_.n_blocks * kBlock,
+                        -HUGE_VALF);
     }
 
     void add_context(int proposal) {
@@ -118,9 +117,16 @@ class RowImputer {
         const long packed = static_cast<long>(proposal) * batch_.n_blocks + block;
         Sum log_weight[kVectors];
         for (int v = 0; v < kVectors; ++v) log_weight[v].total = splat(scratch_.proposal_offset[proposal]);
-        draw_latents(proposal, packed, log_weight);
-        decoder_.score_mask(row_, log_weight);
-        const float* hidden = decoder_.decode(first_bias(proposal));
+        const float* hidden;
+        if (batch_.mirrored) {
+            mirrored_.begin_block(block, log_weight);
+            decoder_.score_mask(row_, decoder_.mask_logits(mirrored_.mask_layer(model_.negative_slope)), log_weight);
+            hidden = decoder_.decode(mirrored_.data_layer(model_.negative_slope));
+        } else {
+            draw_latents(proposal, packed, log_weight);
+            decoder_.score_mask(row_, decoder_.mask_logits(), log_weight);
+            hidden = decoder_.decode(first_bias(proposal));
+        }
         numerical_.score(row_, hidden, model_.visible_weight, log_weight);
         categorical_.compute_logits(hidden);
         categorical_.score(row_, model_.visible_weight, log_weight);
@@ -134,17 +140,15 @@ class RowImputer {
             log_weight[v].total = past_end < 0.0f ? past_end : log_weight[v].total;
             top = max(log_weight[v].total, top);
         }
-        raise_reference(horizontal_max(top));
+        sums_.raise_reference(horizontal_max(top));
 
         Vec weight[kVectors];
         for (int v = 0; v < kVectors; ++v) {
-            weight[v] = exp(log_weight[v].relative_to(reference_));
-            weight_sum_ += weight[v];
-            square_sum_ += weight[v] * weight[v];
+            weight[v] = exp(log_weight[v].relative_to(sums_.reference()));
             if (batch_.n_draws) store(scratch_.log_weight + packed * kBlock + v * kLanes, log_weight[v].total);
         }
-        accumulate_hidden(hidden, weight);
-        categorical_.accumulate(row_, weight);
+        sums_.add(block, weight, hidden);
+        categorical_.accumulate(row_, weight, block % kBlocksPerLook * kLanes);
     }
 
     // z = mean + scale * noise; the log-weight starts with (e^2 - z^2) / 2 = e (a e + b) + c for each latent, where
@@ -169,61 +173,21 @@ class RowImputer {
         }
     }
 
-    void raise_reference(float top) {
-        if (top <= reference_ + kSlack) return;
-        const Vec factor = exp(splat(reference_ - top));
-        reference_ = top;
-        weight_sum_ *= factor;
-        square_sum_ *= factor * factor;
-        for (int j = 0; j < model_.n_hidden; ++j)
-            store(scratch_.hidden_sum + j * kLanes, factor * load(scratch_.hidden_sum + j * kLanes));
-        for (int j = 0; j < model_.logits.n_out; ++j)
-            store(scratch_.class_sum + j * kLanes, factor * load(scratch_.class_sum + j * kLanes));
-    }
-
-    void accumulate_hidden(const float* hidden, const Vec* weight) const {
-        for (int j = 0; j < model_.n_hidden; ++j) {
-            Vec sum = load(scratch_.hidden_sum + j * kLanes);
-            for (int v = 0; v < kVectors; ++v) sum += weight[v] * load(hidden + j * kBlock + v * kLanes);
-            store(scratch_.hidden_sum + j * kLanes, sum);
-        }
-    }
-
-    // ---- from time to time, and at the end --------------------------------------------------------------------------
-
-    double class_sum(int logit) const {
-        return horizontal_sum(load(scratch_.class_sum + static_cast<long>(logit) * kLanes));
-    }
-
-    double standard_error() {
-        double* hidden = scratch_.projected;
-        for (int j = 0; j < model_.n_hidden; ++j) hidden[j] = horizontal_sum(load(scratch_.hidden_sum + j * kLanes));
-        const double total = horizontal_sum(weight_sum_);
-        return error_.end_segment(row_, reference_, total, total * total / horizontal_sum(square_sum_), hidden,
-                                  [&](int logit) { return class_sum(logit); });
-    }
-
     void finish(int spent) {
-        const double total = horizontal_sum(weight_sum_);
+        const double total = sums_.total_weight();
         batch_.log_evidence[number_] =
-            reference_ + std::log(total) - std::log(static_cast<double>(spent)) + row_constant_;
-        batch_.effective_size[number_] = total * total / horizontal_sum(square_sum_);
+            sums_.reference() + std::log(total) - std::log(static_cast<double>(spent)) + row_constant_;
+        batch_.effective_size[number_] = sums_.effective_size();
         batch_.n_spent[number_] = spent;
 
-        double* hidden = scratch_.projected;
-        for (int j = 0; j < model_.n_hidden; ++j)
-            hidden[j] = horizontal_sum(load(scratch_.hidden_sum + j * kLanes)) / total;
         float* imputed = batch_.imputed + number_ * model_.n_columns;
-        for (int a = 0; a < model_.n_attributes; ++a) {
-            if (row_.observed(a))
-                std::copy(row_.x + row_.start(a), row_.x + row_.end(a), imputed + row_.start(a));
-            else if (row_.numerical(a))
-                linear_outputs(model_, row_.start(a), row_.end(a), hidden, 1.0, imputed);
-            else
-                for (int j = 0; j < row_.width(a); ++j)
-                    imputed[row_.start(a) + j] = static_cast<float>(class_sum(model_.first_logit[a] + j) / total);
-        }
-        if (batch_.n_draws) draws_.draw(row_, number_, reference_, [&](int proposal) { return first_bias(proposal); });
+        for (int a = 0; a < model_.n_attributes; ++a)
+            if (row_.observed(a)) std::copy(row_.x + row_.start(a), row_.x + row_.end(a), imputed + row_.start(a));
+        sums_.visit_unobserved(row_, [&](int column, const double* of_segment) {
+            imputed[column] = static_cast<float>((of_segment[0] + of_segment[1]) / total);
+        });
+        if (batch_.n_draws)
+            draws_.draw(row_, number_, sums_.reference(), [&](int proposal) { return first_bias(proposal); });
     }
 };
 

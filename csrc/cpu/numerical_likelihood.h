@@ -42,8 +42,8 @@ class NumericalLikelihood {
 
     void score(const ImputeRow& row, const float* hidden, float weight, Sum* log_weight) const {
         const float factor = -0.5f * weight;
-        dense_tiles<false>(scratch_.output_weight, scratch_.output_bias, model_.n_hidden, n_narrow_, hidden,
-                           scratch_.output, 0.0f);
+        dense_tiles(scratch_.output_weight, static_cast<long>(model_.n_hidden) * kTileRows, model_.n_hidden, n_narrow_,
+                    hidden, scratch_.output, Linear{scratch_.output_bias});
         for (int v = 0; v < kVectors; ++v)
             for (int j = 0; j < n_narrow_; ++j) {
                 const Vec residual = load(scratch_.output + j * kBlock + v * kLanes);

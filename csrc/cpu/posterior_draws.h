@@ -27,8 +27,9 @@ class PosteriorDraws {
         const int per_proposal = batch_.n_samples / batch_.n_proposals;
         double total = 0;
         for (int k = 0; k < batch_.n_samples; ++k) {
-            const long at = static_cast<long>(k / per_proposal) * batch_.n_blocks * kBlock + k % per_proposal;
-            total += std::exp(static_cast<double>(scratch_.log_weight[at]) - top);
+            const long proposal = static_cast<long>(k / per_proposal) * batch_.n_blocks * kBlock;
+            const float log_weight = scratch_.log_weight[proposal + sample_place(k % per_proposal, kLanes)];
+            total += std::exp(static_cast<double>(log_weight) - top);
             scratch_.cumulative[k] = total;
         }
         // Lanes of one block share the context of their proposal: draws are decoded proposal by proposal.
@@ -75,13 +76,13 @@ class PosteriorDraws {
         const float* scale = batch_.scale + latents;
         for (int l = 0; l < model_.n_latent; ++l)
             for (int lane = 0; lane < kBlock; ++lane) {
-                const int k = chosen[lane < n ? lane : 0];
-                const long block = static_cast<long>(proposal) * batch_.n_blocks + k / kBlock;
-                const float e = batch_.noise[(block * model_.n_latent + l) * kBlock + k % kBlock];
+                const long place = sample_place(chosen[lane < n ? lane : 0], kLanes);
+                const long block = static_cast<long>(proposal) * batch_.n_blocks + place / kBlock;
+                const float e = batch_.noise[(block * model_.n_latent + l) * kBlock + place % kBlock];
                 scratch_.input[static_cast<long>(l) * kBlock + lane] = mean[l] + scale[l] * e;
             }
         Sum unused[kVectors];
-        decoder_.score_mask(row, unused);
+        decoder_.score_mask(row, decoder_.mask_logits(), unused);
         const float* hidden = decoder_.decode(first_bias);
         categorical_.compute_logits(hidden);
         for (int lane = 0; lane < n; ++lane) {

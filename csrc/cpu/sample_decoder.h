@@ -17,21 +17,29 @@ class SampleDecoder {
     SampleDecoder(const ImportanceImputeModel& model, const ImputeScratch& scratch)
         : model_(model), scratch_(scratch) {}
 
-    // Reads z from scratch.input, writes pi(z) behind it and adds log p(m | z).
-    void score_mask(const ImputeRow& row, Sum* log_weight) const {
-        const float* in = scratch_.input;
-        for (int i = 0; i < model_.n_mask_layers; ++i) {
-            float* out = scratch_.hidden[i % 2];
-            dense(model_.mask_layers[i], model_.mask_layers[i].bias, in, out, model_.negative_slope);
-            in = out;
-        }
+    // Logits of the mask [M, S] for z in scratch.input.
+    const float* mask_logits() const {
+        const DenseLayer& layer = model_.mask_layers[0];
+        dense(layer, layer.bias, scratch_.input, scratch_.hidden[0], model_.negative_slope);
+        return further_layers(model_.mask_layers, model_.n_mask_layers);
+    }
+
+    // The same where z reaches the first layer as products that it begins with.
+    const float* mask_logits(const Mirrored& first) const {
+        const DenseLayer& layer = model_.mask_layers[0];
+        dense_tiles(layer.weight, floats_per_tile(layer), 0, layer.n_out, nullptr, scratch_.hidden[0], first);
+        return further_layers(model_.mask_layers, model_.n_mask_layers);
+    }
+
+    // Writes pi(z) behind z and adds log p(m | z).
+    void score_mask(const ImputeRow& row, const float* logits, Sum* log_weight) const {
         float* pi = scratch_.input + static_cast<long>(model_.n_latent) * kBlock;
         Vec product[kVectors], total[kVectors] = {};
         for (int v = 0; v < kVectors; ++v) product[v] = splat(1.0f);
         for (int a = 0; a < model_.n_attributes; ++a) {
             Vec logit[kVectors], tail[kVectors], factor[kVectors], inverse[kVectors];
             for (int v = 0; v < kVectors; ++v) {
-                logit[v] = load(in + a * kBlock + v * kLanes);
+                logit[v] = load(logits + a * kBlock + v * kLanes);
                 tail[v] = exp_negative(-abs(logit[v]));
                 factor[v] = 1.0f + tail[v];
                 total[v] += min(row.observed(a) ? logit[v] : -logit[v], Vec{});
@@ -51,19 +59,28 @@ class SampleDecoder {
 
     // The last hidden vector of the data decoder, [H, S]; `first_bias` carries the row's context.
     const float* decode(const float* first_bias) const {
-        const float* in = scratch_.input;
-        for (int i = 0; i < model_.n_data_layers; ++i) {
-            float* out = scratch_.hidden[i % 2];
-            const DenseLayer& layer = model_.data_layers[i];
-            dense(layer, i == 0 ? first_bias : layer.bias, in, out, model_.negative_slope);
-            in = out;
-        }
-        return in;
+        dense(model_.data_layers[0], first_bias, scratch_.input, scratch_.hidden[0], model_.negative_slope);
+        return further_layers(model_.data_layers, model_.n_data_layers);
+    }
+
+    const float* decode(const Mirrored& first) const {
+        const DenseLayer& layer = model_.data_layers[0];
+        dense_tiles(layer.weight + static_cast<long>(model_.n_latent) * kTileRows, floats_per_tile(layer),
+                    model_.n_attributes, layer.n_out, scratch_.input + static_cast<long>(model_.n_latent) * kBlock,
+                    scratch_.hidden[0], first);
+        return further_layers(model_.data_layers, model_.n_data_layers);
     }
 
    private:
     const ImportanceImputeModel& model_;
     const ImputeScratch& scratch_;
+
+    const float* further_layers(const DenseLayer* layers, int n_layers) const {
+        for (int i = 1; i < n_layers; ++i)
+            dense(layers[i], layers[i].bias, scratch_.hidden[(i - 1) % 2], scratch_.hidden[i % 2],
+                  model_.negative_slope);
+        return scratch_.hidden[(n_layers - 1) % 2];
+    }
 
     // One division for three reciprocals of values between 1 and 2: a division costs as much as ten multiplications.
     static void reciprocals(const Vec* x, Vec* inverse) {

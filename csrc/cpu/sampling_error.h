@@ -9,68 +9,74 @@
 // 1 for a probability), and that of the output among samples: the variance above times the effective sample size.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
-#include "core/impute_scratch.h"
-#include "cpu/impute_row.h"
+#include "cpu/weighted_sums.h"
 
 namespace vsae {
 namespace VSAE_ISA {
 
-inline constexpr int kSegment = 48;  // samples of each proposal; whole blocks of every instruction set
-
 class SamplingError {
    public:
-    SamplingError(const ImportanceImputeModel& model, const ImputeScratch& scratch)
-        : model_(model), scratch_(scratch) {}
-
-    void prepare(float reference) {
-        n_segments_ = 0;
-        weight_before_ = weight_square_ = 0;
-        reference_ = reference;
-        for (int c = 0; c < model_.n_columns; ++c) scratch_.before[c] = scratch_.square[c] = scratch_.cross[c] = 0;
+    // Used where there is a `tolerance`.
+    SamplingError(const ImportanceImputeModel& model, const ImputeScratch& scratch, float tolerance)
+        : model_(model), scratch_(scratch) {
+        if (tolerance <= 0) return;
+        for (int a = 0; a < model.n_attributes; ++a)
+            for (int c = model.attribute_start[a]; c < model.attribute_start[a + 1]; ++c)
+                scratch.precision[c] =
+                    model.attribute_kind[a] == kNumerical ? std::exp(-2.0 * model.log_scale[c]) : 1.0;
     }
 
-    // `mean_hidden` is the unnormalised weighted sum of the last hidden vector so far, `classes(logit)` that of a
-    // category's probability; both, like `weight`, relative to exp(reference). Returns the largest relative error.
-    template <class Classes>
-    double end_segment(const ImputeRow& row, float reference, double weight, double effective_size,
-                       const double* hidden, Classes classes) {
-        const double shift = std::exp(static_cast<double>(reference_) - reference);
-        reference_ = reference;
-        weight_before_ *= shift;
-        weight_square_ *= shift * shift;
-        const double own = weight - weight_before_;
-        weight_before_ = weight;
-        weight_square_ += own * own;
-        ++n_segments_;
+    void prepare() {
+        n_segments_ = 0;
+        weight_square_ = 0;
+        reference_ = kLowest;
+        for (double& weight : weight_before_) weight = 0;
+        const int n = model_.n_columns;
+        std::fill_n(scratch_.before, static_cast<long>(n) * kSegmentsPerLook, 0.0);
+        std::fill_n(scratch_.square, n, 0.0);
+        std::fill_n(scratch_.cross, n, 0.0);
+    }
 
-        double worst = 0;
-        for (int a = 0; a < model_.n_attributes; ++a) {
-            if (row.observed(a)) continue;
-            if (row.numerical(a))
-                linear_outputs(model_, row.start(a), row.end(a), hidden, weight, scratch_.total);
-            else
-                for (int c = row.start(a); c < row.end(a); ++c)
-                    scratch_.total[c] = classes(model_.first_logit[a] + c - row.start(a));
-            for (int c = row.start(a); c < row.end(a); ++c) {
-                const double sum = scratch_.total[c] - shift * scratch_.before[c];
-                scratch_.before[c] = scratch_.total[c];
-                scratch_.square[c] = shift * shift * scratch_.square[c] + sum * sum;
-                scratch_.cross[c] = shift * shift * scratch_.cross[c] + sum * own;
-                const double y = scratch_.total[c] / weight;
-                double squares = scratch_.square[c] - 2 * y * scratch_.cross[c] + y * y * weight_square_;
-                if (row.numerical(a)) squares *= std::exp(-2.0 * model_.log_scale[c]);
-                worst = squares > worst ? squares : worst;
-            }
+    // Once a look; returns the largest error of the row's values.
+    double end_look(const ImputeRow& row, const WeightedSums& sums) {
+        const double shift = std::exp(static_cast<double>(reference_) - sums.reference());
+        reference_ = sums.reference();
+        double own[kSegmentsPerLook];
+        weight_square_ *= shift * shift;
+        for (int b = 0; b < kSegmentsPerLook; ++b) {
+            const double weight = sums.weight(b);
+            own[b] = weight - shift * weight_before_[b];
+            weight_before_[b] = weight;
+            weight_square_ += own[b] * own[b];
         }
-        // The samples' spread is no more than the whole, so this holds from the first segment on.
-        const double from_size = 1 / std::sqrt(effective_size);
-        const double freedom = n_segments_ - 1.0;
-        if (freedom < 1) return from_size;
+        n_segments_ += kSegmentsPerLook;
+
+        const double weight = sums.total_weight();
+        double worst = 0;
+        sums.visit_unobserved(row, [&](int c, const double* total) {
+            double* before = scratch_.before + static_cast<long>(c) * kSegmentsPerLook;
+            double square = shift * shift * scratch_.square[c], cross = shift * shift * scratch_.cross[c], y = 0;
+            for (int b = 0; b < kSegmentsPerLook; ++b) {
+                const double sum = total[b] - shift * before[b];
+                before[b] = total[b];
+                square += sum * sum;
+                cross += sum * own[b];
+                y += total[b] / weight;
+            }
+            scratch_.square[c] = square;
+            scratch_.cross[c] = cross;
+            const double squares = square - 2 * y * cross + y * y * weight_square_;
+            worst = std::max(worst, squares * scratch_.precision[c]);
+        });
+        const double effective_size = sums.effective_size(), freedom = n_segments_ - 1.0;
         const double widened = 1 + 0.5 / freedom + 1 / (3 * freedom * freedom);
         const double variance = worst * n_segments_ / freedom / (weight * weight);
-        return std::fmin(from_size, widened * std::sqrt(variance / (1 + variance * effective_size)));
+        // The samples' spread is no more than the whole.
+        return std::fmin(1 / std::sqrt(effective_size),
+                         widened * std::sqrt(variance / (1 + variance * effective_size)));
     }
 
    private:
@@ -78,7 +84,7 @@ class SamplingError {
     const ImputeScratch& scratch_;
     int n_segments_ = 0;
     float reference_ = 0;
-    double weight_before_ = 0;
+    double weight_before_[kSegmentsPerLook] = {};
     double weight_square_ = 0;
 };
 

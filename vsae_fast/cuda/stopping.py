@@ -1,8 +1,8 @@
 """importance_impute on a GPU with a tolerance: rows that are certain enough take no further samples.
 
 The kernel leaves the sums of every segment of samples. A round takes as many segments as those before it together, all
-rows that go on at once; then every row is looked at after each of its segments, so that it spends as many samples as on
-the CPU, and computes at most twice as many.
+rows that go on at once; then every row is judged wherever the CPU would look at it, so that it spends as many samples
+as there, and computes at most twice as many.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from vsae_fast.cuda.scoring import Scoring
 from vsae_fast.cuda.tables import columns_of_kind
 from vsae_fast.ops.folded_decoders import FoldedDecoders
 from vsae_fast.ops.layout import KIND_NAMES
-from vsae_fast.ops.stopping import SEGMENT, predicted_spreads, segments_needed
+from vsae_fast.ops.stopping import LOOK, SEGMENT, SEGMENTS_PER_LOOK, predicted_spreads, segments_needed
 
 PARTIAL = 3  # floats of a run of samples beside its sums
-FIRST_ROUND = 2  # segments
+FIRST_ROUND = SEGMENTS_PER_LOOK
 
 
 class SegmentSums(Protocol):
@@ -82,7 +82,7 @@ def run_until_precise(
     """
     n_rows, n_proposals, _ = mean.shape
     per_proposal = noise.shape[0] // n_proposals
-    n_segments = per_proposal // SEGMENT
+    n_segments = per_proposal // LOOK * SEGMENTS_PER_LOOK
     layout = decoders.layout
     n_levels = int(sum(width for kind, width in zip(layout.kinds, layout.widths, strict=True) if kind == "categorical"))
     n_partial = PARTIAL + decoders.output.weight.shape[1] + n_levels
@@ -116,7 +116,7 @@ def run_until_precise(
     if len(on) and per_proposal > n_segments * SEGMENT:
         compute(n_segments, n_segments + 1, per_proposal - n_segments * SEGMENT)
 
-    spent = (taken * SEGMENT).clamp(max=per_proposal)
+    spent = torch.where(taken > n_segments, per_proposal, taken * SEGMENT)
     beyond = torch.arange(n_segments + 1, device=x.device) >= taken.unsqueeze(1)
     sums[..., 0].masked_fill_(beyond, -math.inf)
     if log_weight is not None:

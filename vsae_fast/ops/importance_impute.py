@@ -24,7 +24,7 @@ from vsae_fast.ops.layout import AttributeLayout, gather_group
 from vsae_fast.ops.philox import uniforms
 from vsae_fast.ops.registry import Addresses, Op, check_like, resolve
 from vsae_fast.ops.resampling import choose, draw_given, resample
-from vsae_fast.ops.stopping import SEGMENT, predicted_spreads, segments_needed
+from vsae_fast.ops.stopping import LOOK, SEGMENT, SEGMENTS_PER_LOOK, predicted_spreads, segments_needed
 
 PRECISIONS = ("tf32", "bfloat16")
 
@@ -92,7 +92,7 @@ def _samples_spent(
     ``unit`` (N, D), the spread given z, is infinite where nothing is unobserved.
     """
     per_proposal = log_w.shape[0] // n_proposals
-    n_segments = per_proposal // SEGMENT
+    n_segments = per_proposal // LOOK * SEGMENTS_PER_LOOK
     weight = torch.exp(log_w - log_w.max(0).values).view(n_proposals, per_proposal, -1)  # [P, K/P, N]
     weight = weight[:, : n_segments * SEGMENT].reshape(n_proposals, n_segments, SEGMENT, -1)
     shape = (n_proposals, per_proposal, *value.shape[1:])

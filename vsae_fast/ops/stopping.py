@@ -8,7 +8,9 @@ import torch
 
 from vsae_fast.ops.folded_decoders import FoldedDecoders
 
-SEGMENT = 48  # samples of a proposal between two looks at the standard error; kSegment in csrc/cpu/sampling_error.h
+# Samples of a proposal in a segment, and between two looks at the standard error; also in csrc/core/sample_order.h.
+SEGMENT, LOOK = 24, 48
+SEGMENTS_PER_LOOK = LOOK // SEGMENT
 
 
 def predicted_spreads(decoders: FoldedDecoders, mask: torch.Tensor) -> torch.Tensor:
@@ -27,7 +29,9 @@ def segments_needed(
     *,
     least: int = 1,
 ) -> torch.Tensor:
-    """Segments after which every standard error is at most ``tolerance`` predicted spreads, by batch means.
+    """Segments, of whole looks, after which every standard error is at most ``tolerance`` predicted spreads.
+
+    Errors are those of batch means.
 
     Parameters
     ----------
@@ -48,14 +52,15 @@ def segments_needed(
     """
     needed = torch.zeros(weight.shape[1], dtype=torch.int64, device=weight.device)
     for b in range(len(weight), least - 1, -1):
+        if b % SEGMENTS_PER_LOOK:
+            continue
         w, s = weight[:b], total[:b]
         effective_size = w.sum(0) ** 2 / square[:b].sum(0)
-        error = effective_size.rsqrt()  # the samples' spread is no more than the whole
-        if b > 1:
-            mean = s.sum(0) / w.sum(0).unsqueeze(-1)
-            squares = ((s - mean * w.unsqueeze(-1)) ** 2).sum(0) * b / (b - 1)
-            widened = 1 + 0.5 / (b - 1) + 1 / (3 * (b - 1) ** 2)  # Student's t with b - 1 degrees of freedom
-            variance = (squares / (w.sum(0).unsqueeze(-1) * unit) ** 2).amax(-1)
-            error = torch.minimum(widened * (variance / (1 + variance * effective_size)).sqrt(), error)
+        mean = s.sum(0) / w.sum(0).unsqueeze(-1)
+        squares = ((s - mean * w.unsqueeze(-1)) ** 2).sum(0) * b / (b - 1)
+        widened = 1 + 0.5 / (b - 1) + 1 / (3 * (b - 1) ** 2)  # Student's t with b - 1 degrees of freedom
+        variance = (squares / (w.sum(0).unsqueeze(-1) * unit) ** 2).amax(-1)
+        error = widened * (variance / (1 + variance * effective_size)).sqrt()
+        error = torch.minimum(error, effective_size.rsqrt())  # the samples' spread is no more than the whole
         needed = torch.where(error <= tolerance, b, needed)
     return needed

@@ -1,0 +1,141 @@
+// Sums over a row's samples: of their weights, of the last hidden vector and of class probabilities by weight.
+//
+// Weights count relative to a reference log-weight that moves only when a block exceeds it by kSlack, so that the sums
+// are rescaled a few times a row. Each of the 16 lanes of a look has a sum of its own: eight of them are a segment's.
+// Unobserved numbers are linear in the last hidden vector, so that the output layer meets the sums, not the samples.
+#pragma once
+
+#include <algorithm>
+
+#include "core/impute_scratch.h"
+#include "cpu/dense.h"
+#include "cpu/impute_row.h"
+
+namespace vsae {
+namespace VSAE_ISA {
+
+inline constexpr float kSlack = 8.0f;
+inline constexpr float kLowest = -1e38f;                    // stands in for a log-weight that is not finite
+inline constexpr int kBlocksPerLook = kLookLanes / kLanes;  // blocks in turn have lanes of their own
+inline constexpr int kColumnsAtOnce = 4;                    // enough sums to hide the latency of a multiply-add
+
+class WeightedSums {
+   public:
+    WeightedSums(const ImportanceImputeModel& model, const ImputeScratch& scratch) : model_(model), scratch_(scratch) {}
+
+    void clear() {
+        reference_ = kLowest;
+        for (int t = 0; t < kBlocksPerLook; ++t) weight_[t] = square_[t] = Vec{};
+        std::fill_n(scratch_.hidden_sum, static_cast<long>(model_.n_hidden) * kLookLanes, 0.0f);
+        std::fill_n(scratch_.class_sum, static_cast<long>(model_.logits.n_out) * kLookLanes, 0.0f);
+    }
+
+    float reference() const { return reference_; }
+    float* class_sum(int logit) const { return scratch_.class_sum + static_cast<long>(logit) * kLookLanes; }
+
+    // Moves the reference where the largest log-weight of a block asks for it.
+    void raise_reference(float top) {
+        if (top <= reference_ + kSlack) return;
+        const Vec factor = exp(splat(reference_ - top));
+        reference_ = top;
+        for (int t = 0; t < kBlocksPerLook; ++t) {
+            weight_[t] *= factor;
+            square_[t] *= factor * factor;
+        }
+        scale(scratch_.hidden_sum, model_.n_hidden, factor);
+        scale(scratch_.class_sum, model_.logits.n_out, factor);
+    }
+
+    // Adds a block with its last hidden vectors [H, S]; the probabilities are the categorical likelihood's to add.
+    void add(int block, const Vec* weight, const float* hidden) {
+        const int turn = block % kBlocksPerLook;
+        for (int v = 0; v < kVectors; ++v) {
+            weight_[turn] += weight[v];
+            square_[turn] += weight[v] * weight[v];
+        }
+        float* sums = scratch_.hidden_sum + turn * kLanes;
+        for (int j = 0; j < model_.n_hidden; ++j) {
+            Vec sum = load(sums + j * kLookLanes);
+            for (int v = 0; v < kVectors; ++v) sum += weight[v] * load(hidden + j * kBlock + v * kLanes);
+            store(sums + j * kLookLanes, sum);
+        }
+    }
+
+    // Of one segment of every look.
+    double weight(int segment) const { return of_segment(weight_, segment); }
+
+    double total_weight() const { return total(weight_); }
+    double effective_size() const { return total_weight() * total_weight() / total(square_); }
+
+    // Weighted sums of the row's unobserved columns: visit(column, sums of each segment), the numerical ones first.
+    template <class Visit>
+    void visit_unobserved(const ImputeRow& row, Visit visit) const {
+        int columns[kColumnsAtOnce], n = 0;
+        for (int a = 0; a < model_.n_attributes; ++a) {
+            if (row.observed(a) || !row.numerical(a)) continue;
+            for (int c = row.start(a); c < row.end(a); ++c) {
+                columns[n++] = c;
+                if (n == kColumnsAtOnce) {
+                    visit_numbers(row, columns, n, visit);
+                    n = 0;
+                }
+            }
+        }
+        if (n) visit_numbers(row, columns, n, visit);
+        for (int a = 0; a < model_.n_attributes; ++a) {
+            if (row.observed(a) || row.numerical(a)) continue;
+            for (int j = 0; j < row.width(a); ++j)
+                visit_sums(row.start(a) + j, class_sum(model_.first_logit[a] + j), visit);
+        }
+    }
+
+   private:
+    const ImportanceImputeModel& model_;
+    const ImputeScratch& scratch_;
+    float reference_ = kLowest;
+    Vec weight_[kBlocksPerLook]{};
+    Vec square_[kBlocksPerLook]{};
+
+    static void scale(float* sums, long n, Vec factor) {
+        for (long i = 0; i < n * kLookLanes; i += kLanes) store(sums + i, factor * load(sums + i));
+    }
+
+    static double of_segment(const Vec* lanes, int segment) {
+        double sum = 0;
+        for (int i = segment * kSegmentLanes; i < (segment + 1) * kSegmentLanes; ++i)
+            sum += lanes[i / kLanes][i % kLanes];
+        return sum;
+    }
+
+    static double total(const Vec* lanes) { return of_segment(lanes, 0) + of_segment(lanes, 1); }
+
+    template <class Visit>
+    static void visit_sums(int column, const float* lanes, Visit& visit) {
+        double sum[kSegmentsPerLook] = {};
+        for (int i = 0; i < kLookLanes; ++i) sum[i / kSegmentLanes] += lanes[i];
+        visit(column, sum);
+    }
+
+    template <class Visit>
+    void visit_numbers(const ImputeRow& row, const int* columns, int n, Visit& visit) const {
+        const float* weight[kColumnsAtOnce];
+        for (int i = 0; i < kColumnsAtOnce; ++i) weight[i] = row.output_row(columns[i < n ? i : 0]);
+        Vec sum[kColumnsAtOnce][kBlocksPerLook];
+        for (int i = 0; i < kColumnsAtOnce; ++i)
+            for (int t = 0; t < kBlocksPerLook; ++t)
+                sum[i][t] = model_.output_bias[columns[i < n ? i : 0]] * weight_[t];
+        for (int j = 0; j < model_.n_hidden; ++j)
+            for (int t = 0; t < kBlocksPerLook; ++t) {
+                const Vec hidden = load(scratch_.hidden_sum + j * kLookLanes + t * kLanes);
+                for (int i = 0; i < kColumnsAtOnce; ++i) sum[i][t] += weight[i][j] * hidden;
+            }
+        for (int i = 0; i < n; ++i) {
+            alignas(64) float lanes[kLookLanes];
+            for (int t = 0; t < kBlocksPerLook; ++t) store(lanes + t * kLanes, sum[i][t]);
+            visit_sums(columns[i], lanes, visit);
+        }
+    }
+};
+
+}  // namespace VSAE_ISA
+}  // namespace vsae
