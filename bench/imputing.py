@@ -95,8 +95,10 @@ def make_rows(case: Case, model: VSAE, n_rows: int, generator: torch.Generator) 
     }
 
 
-def flop_per_sample(decoders: FoldedDecoders, mask: torch.Tensor) -> float:
+def flop_per_sample(decoders: FoldedDecoders, mask: torch.Tensor, *, mirrored: bool = False) -> float:
     """Operations that one sample of one row needs after folding, a multiply-add counted as two.
+
+    With mirrored noise a sample and its image share the products of the latents.
 
     Dense layers, output rows of observed numbers, the triangle of observed images, the logits of all categories, and
     the weighted sum of the last hidden vector. Likelihood terms, exponentials and random numbers are not counted, so
@@ -104,6 +106,9 @@ def flop_per_sample(decoders: FoldedDecoders, mask: torch.Tensor) -> float:
     """
     layers = [*decoders.mask_layers, *decoders.data_layers]
     products = float(sum(layer.weight.numel() for layer in layers))
+    if mirrored:
+        first = decoders.mask_layers[0].weight.shape[0] + decoders.data_layers[0].weight.shape[0]
+        products -= 0.5 * first * decoders.n_latent
     hidden = decoders.output.weight.shape[1]
     wide = {likelihood.attribute for likelihood in decoders.wide_likelihoods}
     for a, (kind, width) in enumerate(zip(decoders.layout.kinds, decoders.layout.widths, strict=True)):
