@@ -75,6 +75,50 @@ def test_miceforest_learns_a_simple_table(truth):
     assert not method.sample(incomplete, 1)[0].isna().any(axis=None)
 
 
+# Stands in for a Python that has hyperimpute: means, and a code that no level has.
+OTHER_PYTHON = """#!{python}
+import sys
+import numpy as np
+isolated, worker, given, found, most_levels = sys.argv[1:]
+matrix = np.load(given)
+if {fails}:
+    sys.exit("no module named hyperimpute")
+np.save(found, np.where(np.isnan(matrix), np.nanmean(matrix, axis=0) + [0, 100], matrix)[:, : {n_columns}])
+"""
+
+
+@pytest.fixture
+def other_python(tmp_path, monkeypatch):
+    def write(fails=False, n_columns=2):
+        path = tmp_path / "python"
+        path.write_text(OTHER_PYTHON.format(python=sys.executable, fails=fails, n_columns=n_columns))
+        path.chmod(0o755)
+        monkeypatch.setenv("HYPERIMPUTE_PYTHON", str(path))
+
+    return write
+
+
+def test_hyperimpute_runs_in_another_python(other_python):
+    table = pd.DataFrame({"x": [1.0, 3.0, np.nan], "y": ["b", None, "a"]}, index=[7, 8, 9])
+    other_python()
+    completed = METHODS["hyperimpute"]().fit_transform(table)
+    pd.testing.assert_frame_equal(
+        completed, pd.DataFrame({"x": [1.0, 3.0, 2.0], "y": ["b", "b", "a"]}, index=table.index)
+    )
+    other_python(n_columns=1)
+    with pytest.raises(RuntimeError, match=r"a matrix of shape \(3, 1\)"):
+        METHODS["hyperimpute"]().fit_transform(table)
+    other_python(fails=True)
+    with pytest.raises(RuntimeError, match="no module named hyperimpute"):
+        METHODS["hyperimpute"]().fit_transform(table)
+
+
+def test_hyperimpute_asks_for_its_python(monkeypatch):
+    monkeypatch.delenv("HYPERIMPUTE_PYTHON", raising=False)
+    with pytest.raises(RuntimeError, match="HYPERIMPUTE_PYTHON must name a Python that has hyperimpute"):
+        METHODS["hyperimpute"]().fit_transform(pd.DataFrame({"x": [1.0, np.nan]}))
+
+
 @pytest.mark.parametrize("name", ["vsae_fast auto", "chained Bayesian ridge"])
 def test_hidden_truth_is_never_read(name, truth, monkeypatch):
     """Shuffle what stands in the hidden cells: the imputations must not change."""
