@@ -169,6 +169,17 @@ def test_a_failing_opponent_is_recorded_and_ours_raises(truth, monkeypatch, tmp_
     assert set(compare(lines).ranks) == {"x", "vsae_fast auto"}
 
 
+def test_a_method_of_few_tables_has_scores_and_no_rank(tmp_path):
+    lines = [line(name, method, 0.5) for name in ("p", "q") for method in ("x", "vsae_fast auto")]
+    lines.append(line("q", "hyperimpute", 0.123))
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in lines))
+    assert set(compare(lines).ranks) == {"x", "vsae_fast auto"}
+    assert compare(lines).n_sets == 2
+    rows = [row for row in quality(path).splitlines() if row.startswith(("| p | NRMSE", "| q | NRMSE"))]
+    assert [row.split("|")[-2].strip() for row in rows] == ["", "0.123"]
+
+
 def test_energy_distance_is_small_for_one_distribution_and_large_for_two():
     rng = np.random.default_rng(0)
     a, b = (pd.DataFrame({"x": rng.normal(size=900), "y": rng.choice(["u", "v"], 900)}) for _ in range(2))

@@ -13,6 +13,7 @@ from scipy.stats import rankdata, studentized_range
 Line = dict[str, Any]
 ERRORS = ("nrmse_std", "pfc")
 SCORINGS = ("in-sample", "held-out")
+UNRANKED = ("hyperimpute",)  # minutes for a small table: run on some of them
 
 
 class Comparison(NamedTuple):
@@ -45,11 +46,11 @@ def compare(
     """Rank methods within each mask of each table, average within tables, then over tables.
 
     A table with numbers and levels gives the mean of both ranks. A method that has no score somewhere where others have
-    one is left out altogether; None where fewer than two are left.
+    one is left out altogether, and so are those of ``UNRANKED``; None where fewer than two are left.
     """
     scores: dict[tuple[Any, ...], dict[str, Line]] = defaultdict(dict)
     for line in lines:
-        if line["protocol"] == "split" and keep(line):
+        if line["protocol"] == "split" and line["method"] not in UNRANKED and keep(line):
             condition = (line["set"], line["mechanism"], line["hidden"], line["seed"])
             scores[condition][line["method"]] = line["scores"].get(scoring) or {}
     methods = sorted({method for by_method in scores.values() for method in by_method})
