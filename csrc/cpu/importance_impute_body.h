@@ -42,16 +42,18 @@ class RowImputer {
         prepare();
         const int per_proposal = batch_.n_samples / batch_.n_proposals;
         int spent = per_proposal;  // of each proposal
+        bool stopped = false;
         for (int block = 0; block < batch_.n_blocks; ++block) {
             for (int proposal = 0; proposal < batch_.n_proposals; ++proposal) sample_block(proposal, block);
             const int looked = (block + 1) / kBlocksPerLook * kLook;
             if (batch_.tolerance > 0 && (block + 1) % kBlocksPerLook == 0 && looked <= per_proposal &&
                 error_.end_look(row_, sums_) <= batch_.tolerance) {
                 spent = looked;
+                stopped = true;
                 break;
             }
         }
-        finish(spent * batch_.n_proposals);
+        finish(spent * batch_.n_proposals, stopped);
     }
 
    private:
@@ -173,7 +175,7 @@ class RowImputer {
         }
     }
 
-    void finish(int spent) {
+    void finish(int spent, bool stopped) {
         const double total = sums_.total_weight();
         batch_.log_evidence[number_] =
             sums_.reference() + std::log(total) - std::log(static_cast<double>(spent)) + row_constant_;
@@ -183,9 +185,13 @@ class RowImputer {
         float* imputed = batch_.imputed + number_ * model_.n_columns;
         for (int a = 0; a < model_.n_attributes; ++a)
             if (row_.observed(a)) std::copy(row_.x + row_.start(a), row_.x + row_.end(a), imputed + row_.start(a));
-        sums_.visit_unobserved(row_, [&](int column, const double* of_segment) {
+        const auto impute = [&](int column, const double* of_segment) {
             imputed[column] = static_cast<float>((of_segment[0] + of_segment[1]) / total);
-        });
+        };
+        if (stopped)
+            error_.visit_last(row_, impute);
+        else
+            sums_.visit_unobserved(row_, impute);
         if (batch_.n_draws)
             draws_.draw(row_, number_, sums_.reference(), [&](int proposal) { return first_bias(proposal); });
     }

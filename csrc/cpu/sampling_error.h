@@ -79,6 +79,14 @@ class SamplingError {
                          widened * std::sqrt(variance / (1 + variance * effective_size)));
     }
 
+    // What WeightedSums::visit_unobserved gave at the last look.
+    template <class Visit>
+    void visit_last(const ImputeRow& row, Visit visit) const {
+        for (int a = 0; a < model_.n_attributes; ++a)
+            for (int c = row.start(a); c < row.end(a) && !row.observed(a); ++c)
+                visit(c, scratch_.before + static_cast<long>(c) * kSegmentsPerLook);
+    }
+
    private:
     const ImportanceImputeModel& model_;
     const ImputeScratch& scratch_;
