@@ -22,17 +22,17 @@ from tests.random_models import (
     random_case,
     random_rows,
 )  # fmt: skip
-from tests.test_importance_impute import (
-    assert_a_large_effective_size_is_enough,
-    assert_draws_of_the_reference,
-    assert_stops_like_the_reference,
-    errors,
-    several_proposals,
-)
 from tests.test_importance_impute import assert_as_good_as_eager as compare_with_float64
+from tests.test_importance_impute import errors
 from tests.test_importance_impute import run as run_op
 from tests.test_propose import AUTO, LAYOUTS, trained_like
 from tests.test_propose import both as both_proposals
+from tests.test_samples import (
+    assert_a_large_effective_size_is_enough,
+    assert_draws_of_the_reference,
+    assert_stops_like_the_reference,
+    several_proposals,
+)
 from vsae_fast import VSAEImputer
 from vsae_fast.cuda import compiler
 from vsae_fast.cuda.dense import TILES

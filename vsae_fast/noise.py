@@ -78,11 +78,11 @@ def latent_noise(sampler: str, seed: int, shape: tuple[int, int]) -> torch.Tenso
     original = mirror_images(n_samples)
     own = original == torch.arange(n_samples)
     n_own = int(own.sum())
-    points = standard_normal(seed, LATENT, (n_own, n_latent))
+    table = torch.empty(shape)
     if sampler == "sobol":
-        points = _sobol_normal(seed, n_own, n_latent)
-    table = points.new_empty(shape)
-    table[own] = points
+        table[own] = _sobol_normal(seed, n_own, n_latent)
+    else:
+        table[own] = standard_normal(seed, LATENT, (n_own, n_latent))
     table[~own] = -table[original[~own]]
     return table
 

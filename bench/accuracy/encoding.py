@@ -75,6 +75,43 @@ class Encoding:
         return completed
 
 
+class LevelCodes:
+    """A matrix with numbers as they are and levels as codes 0, 1, ...; missing cells are NaN.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Levels are read from its observed cells, in the order in which they come.
+    """
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.levels = {
+            i: list(table[name].dropna().unique()) for i, name in enumerate(table) if not is_number(table[name])
+        }
+
+    def encode(self, table: pd.DataFrame) -> Array:
+        """Matrix (N, columns)."""
+        matrix = np.empty(table.shape)
+        for i, name in enumerate(table):
+            if i in self.levels:
+                codes = pd.Categorical(table[name], categories=self.levels[i]).codes
+                matrix[:, i] = np.where(codes < 0, np.nan, codes)
+            else:
+                matrix[:, i] = table[name]
+        return matrix
+
+    def fill(self, table: pd.DataFrame, matrix: Array) -> pd.DataFrame:
+        """Complete a table from a matrix; codes count as the nearest level."""
+        completed = table.copy()
+        for i, name in enumerate(table):
+            values = matrix[:, i]
+            if i in self.levels:
+                nearest = values.round().clip(0, len(self.levels[i]) - 1).astype(int)
+                values = np.array(self.levels[i], dtype=object)[nearest]
+            completed[name] = table[name].where(table[name].notna(), pd.Series(values, index=table.index))
+        return completed
+
+
 def mean_and_mode(table: pd.DataFrame) -> dict[Any, Any]:
     """Mean or most frequent level of each column."""
     return {name: column.mean() if is_number(column) else column.mode()[0] for name, column in table.items()}

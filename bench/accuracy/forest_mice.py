@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
-from bench.accuracy.encoding import is_number
+from bench.accuracy.encoding import Array, LevelCodes
 
 N_DATASETS, N_ITERATIONS = 3, 5
 
@@ -20,7 +21,7 @@ class ForestMice:
         """Train on an incomplete table and complete it."""
         import miceforest
 
-        self.levels = {name: table[name].dropna().unique() for name in table if not is_number(table[name])}
+        self.codes = LevelCodes(table)
         self.kernel = miceforest.ImputationKernel(self._coded(table), num_datasets=N_DATASETS, random_state=0)
         self.kernel.mice(N_ITERATIONS)
         return self._pooled(table)
@@ -28,30 +29,22 @@ class ForestMice:
     def sample(self, table: pd.DataFrame, n_imputations: int) -> list[pd.DataFrame]:
         """The imputed tables, of which there are three at most."""
         n = min(n_imputations, N_DATASETS)
-        return [self._restored(table, self.kernel.complete_data(dataset)) for dataset in range(n)]
+        return [self.codes.fill(table, self._matrix(self.kernel.complete_data(dataset))) for dataset in range(n)]
 
     def _coded(self, table: pd.DataFrame) -> pd.DataFrame:
-        coded = table.rename(columns={name: f"column {i}" for i, name in enumerate(table)}).reset_index(drop=True)
-        for i, name in enumerate(table):
-            if name in self.levels:
-                codes = pd.Categorical(table[name], categories=list(self.levels[name])).codes
-                coded[f"column {i}"] = pd.Categorical.from_codes(codes, categories=range(len(self.levels[name])))
+        coded = pd.DataFrame(self.codes.encode(table)).add_prefix("column ")
+        for i, levels in self.codes.levels.items():
+            coded[f"column {i}"] = pd.Categorical(coded[f"column {i}"], categories=range(len(levels)))
         return coded
 
     def _pooled(self, table: pd.DataFrame) -> pd.DataFrame:
-        pooled = {}
-        draws = [self.kernel.complete_data(dataset) for dataset in range(N_DATASETS)]
-        for i, name in enumerate(table):
-            values = pd.concat([draw[f"column {i}"].astype(float) for draw in draws], axis=1)
-            pooled[f"column {i}"] = values.mode(axis=1)[0] if name in self.levels else values.mean(axis=1)
-        return self._restored(table, pd.DataFrame(pooled))
+        draws = np.stack([self._matrix(self.kernel.complete_data(dataset)) for dataset in range(N_DATASETS)])
+        pooled = draws.mean(axis=0)
+        for i in self.codes.levels:
+            pooled[:, i] = pd.DataFrame(draws[:, :, i].T).mode(axis=1)[0]
+        return self.codes.fill(table, pooled)
 
-    def _restored(self, table: pd.DataFrame, coded: pd.DataFrame) -> pd.DataFrame:
-        completed = table.copy()
-        for i, name in enumerate(table):
-            values = coded[f"column {i}"]
-            if name in self.levels:
-                values = pd.Series([self.levels[name][int(code)] for code in values])
-            values.index = table.index
-            completed[name] = table[name].where(table[name].notna(), values)
-        return completed
+    @staticmethod
+    def _matrix(coded: pd.DataFrame) -> Array:
+        matrix: Array = coded.astype(float).to_numpy()
+        return matrix

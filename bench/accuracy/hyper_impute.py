@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.accuracy.encoding import is_number
+from bench.accuracy.encoding import Array, LevelCodes
 
 PYTHON = "HYPERIMPUTE_PYTHON"
 MOST_SECONDS = 1800.0  # of one table; its search tries learners for every column
@@ -42,23 +42,12 @@ class HyperImpute:
         python = os.environ.get(PYTHON)
         if not python:
             raise RuntimeError(f"{PYTHON} must name a Python that has hyperimpute; see bench/accuracy/hyper_impute.py")
-        levels = {name: sorted(table[name].dropna().unique()) for name in table if not is_number(table[name])}
-        coded = table.copy()
-        for name, own in levels.items():
-            codes = pd.Categorical(table[name], categories=own).codes
-            coded[name] = np.where(codes < 0, np.nan, codes)
-        completed = self._run(python, coded.to_numpy(dtype=float), max(map(len, levels.values()), default=0))
-        result = table.copy()
-        for i, name in enumerate(table):
-            values = pd.Series(completed[:, i], index=table.index)
-            if name in levels:
-                nearest = values.round().clip(0, len(levels[name]) - 1).astype(int)
-                values = nearest.map(dict(enumerate(levels[name])))
-            result[name] = table[name].where(table[name].notna(), values)
-        return result
+        codes = LevelCodes(table)
+        completed = self._run(python, codes.encode(table), max(map(len, codes.levels.values()), default=0))
+        return codes.fill(table, completed)
 
     @staticmethod
-    def _run(python: str, matrix: np.ndarray, most_levels: int) -> np.ndarray:
+    def _run(python: str, matrix: Array, most_levels: int) -> Array:
         with tempfile.TemporaryDirectory() as folder:
             given, found = Path(folder, "given.npy"), Path(folder, "found.npy")
             np.save(given, matrix)
@@ -67,7 +56,7 @@ class HyperImpute:
             done = subprocess.run(command, capture_output=True, text=True, timeout=MOST_SECONDS)
             if done.returncode:
                 raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
-            completed: np.ndarray = np.load(found)
+            completed: Array = np.load(found)
         if completed.shape != matrix.shape or not np.isfinite(completed).all():
             raise RuntimeError(f"hyperimpute gave a matrix of shape {completed.shape} or one with holes")
         return completed

@@ -13,7 +13,7 @@ from scipy.stats import rankdata, studentized_range
 Line = dict[str, Any]
 ERRORS = ("nrmse_std", "pfc")
 SCORINGS = ("in-sample", "held-out")
-UNRANKED = ("hyperimpute",)  # minutes for a small table: run on some of them
+UNRANKED = ("hyperimpute",)  # needs a Python of its own and minutes for a small table: run on some, by name
 
 
 class Comparison(NamedTuple):

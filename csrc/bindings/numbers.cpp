@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/philox.h"
+#include "core/sample_order.h"
 #include "cpu/cpu_level.h"
 #include "cpu/elementary.h"
 #include "cpu/normal_quantile.h"
@@ -24,6 +25,13 @@ void bind_numbers(py::module_& module) {
             return std::array<std::uint32_t, 4>{words.word[0], words.word[1], words.word[2], words.word[3]};
         },
         py::arg("key"), py::arg("low"), py::arg("third"), py::arg("fourth"));
+    module.def(
+        "is_mirrored",
+        [](std::uintptr_t noise, int n_samples, int n_latent) {
+            return is_mirrored(reinterpret_cast<const float*>(noise), n_samples, n_latent);
+        },
+        py::arg("noise"), py::arg("n_samples"), py::arg("n_latent"),
+        "Whether importance_impute takes a float32 table of noise for a mirrored one.");
     module.def(
         "normal_quantile",
         [](std::uintptr_t p, std::uintptr_t out, long n) {

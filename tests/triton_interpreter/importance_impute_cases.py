@@ -7,15 +7,14 @@ import pytest
 import torch
 
 from tests.random_models import CATEGORICAL, MANY, MIXED, NUMERICAL_12, ONE_CATEGORY, ONE_NUMBER, random_case
-from tests.test_importance_impute import (
+from tests.test_importance_impute import assert_as_good_as_eager, errors
+from tests.test_importance_impute import run as run_op
+from tests.test_samples import (
     assert_a_large_effective_size_is_enough,
-    assert_as_good_as_eager,
     assert_draws_of_the_reference,
     assert_stops_like_the_reference,
-    errors,
     several_proposals,
 )
-from tests.test_importance_impute import run as run_op
 from vsae_fast.ops.importance_impute import OP, Imputation
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.tensor_core.importance_impute import pack_to_score, run

@@ -36,7 +36,7 @@ def segments_needed(
     Parameters
     ----------
     weight, square : torch.Tensor, shape (B, N)
-        Sums of each segment's weights and of their squares.
+        Sums of each segment's weights and of their squares; the segments make whole looks.
     total : torch.Tensor, shape (B, N, D)
         Of weights times values.
     unit : torch.Tensor, shape (N, D)
@@ -51,9 +51,7 @@ def segments_needed(
         0 where all of them do not suffice.
     """
     needed = torch.zeros(weight.shape[1], dtype=torch.int64, device=weight.device)
-    for b in range(len(weight), least - 1, -1):
-        if b % SEGMENTS_PER_LOOK:
-            continue
+    for b in range(len(weight), least - 1, -SEGMENTS_PER_LOOK):
         w, s = weight[:b], total[:b]
         effective_size = w.sum(0) ** 2 / square[:b].sum(0)
         mean = s.sum(0) / w.sum(0).unsqueeze(-1)
