@@ -1,3 +1,5 @@
+from importlib import import_module
+
 import pytest
 import torch
 
@@ -60,7 +62,8 @@ def test_bound_on_the_moments_is_the_mean_bound_on_drawn_samples(generator):
     n_samples, n_draws = 7, 20_000
     case = random_case(BLOCKS, 1, 1)
     seed = torch.Generator().manual_seed(3)
-    noise = torch.randn(n_samples, case.mean.numel(), generator=seed, dtype=torch.float64)
+    drawn = torch.randn(4, case.mean.numel(), generator=seed, dtype=torch.float64)
+    noise = torch.cat([drawn, -drawn[:3]])
     seed.manual_seed(3)  # the same samples of z
     moment, variance = sample_moments(case.mean, case.scale, case.decoders, n_samples=n_samples, draws=TorchDraws(seed))
     _, outputs = case.decoders.decode(case.mean + case.scale * noise[:, None])  # [S, 1, D]
@@ -83,6 +86,14 @@ def test_bound_on_the_moments_is_the_mean_bound_on_drawn_samples(generator):
     drawn = score(x, torch.zeros_like(x))
     error = drawn.std() / len(drawn) ** 0.5
     assert (score(moment, variance) - drawn.mean()).abs() <= tolerances.STANDARD_ERRORS * error
+
+
+def test_half_of_a_block_mirrors_the_other_half():
+    noise = import_module("vsae_fast.ops.sample_moments")._noise
+    whole, rest = noise(torch.zeros(3, 4), 13, StreamDraws(0))
+    assert torch.equal(whole[5:], -whole[:5])
+    assert torch.equal(rest[2:], -rest[:1])
+    assert len(torch.cat([whole[:5], rest[:2]]).unique()) == 7 * 3 * 4
 
 
 def test_no_gradient_reaches_the_sampling_pass():

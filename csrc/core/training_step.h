@@ -112,6 +112,22 @@ struct Latents {
     float* z;
 };
 
+// First layers of samples and their mirror images, from the products of the samples' noise: row r is that of the centre
+// plus its product, row `rows` + r, for the first `images` of them, that of the centre minus it. Rows of the products
+// belong to rows first_row, first_row + 1, ... of a block of samples of `n_rows` rows, each with its own centre.
+struct MirroredRows {
+    int rows;
+    int images;
+    int columns;  // whole lines
+    int stride;   // of product, centre and out
+    const float* product;
+    const float* centre;  // [n_rows, columns]
+    long first_row;
+    int n_rows;
+    float slope;  // of LeakyReLU; 1 leaves the sums as they are
+    float* out;   // [rows + images, columns]
+};
+
 // What a block of S samples of N rows adds to the sums of E[x | z]: outputs of numerical columns and their squares,
 // class probabilities of categorical ones (whose squares are left at zero).
 struct SampleMoments {

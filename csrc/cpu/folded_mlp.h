@@ -94,44 +94,58 @@ class FoldedMlp {
     const float* output_weight() const { return layers_.back().weight.data(); }
     const float* output_bias() const { return layers_.back().bias.data(); }
 
-    // Runs rows first_row.. of a block and writes their outputs to `out`. The context has a row per `context_rows` rows
-    // of the block.
-    void run(Matrix in, int rows, float* even, float* odd, float* out, const Matrix* context = nullptr,
-             int context_rows = 1, long first_row = 0) const {
-        run_layers(layers_.size(), in, rows, even, odd, out, context, context_rows, first_row);
-    }
-
-    // The same without the last layer: writes the last hidden vectors, which takes two layers or more.
-    void run_hidden(Matrix in, int rows, float* even, float* odd, float* out, const Matrix* context = nullptr,
-                    int context_rows = 1, long first_row = 0) const {
-        run_layers(layers_.size() - 1, in, rows, even, odd, out, context, context_rows, first_row);
-    }
-
-   private:
-    void run_layers(std::size_t count, Matrix in, int rows, float* even, float* odd, float* out, const Matrix* context,
-                    int context_rows, long first_row) const {
-        Matrix x = in;
-        for (std::size_t i = 0; i < count; ++i) {
-            const Folded& layer = layers_[i];
-            const int stride = row_stride(layer.n_out), columns = whole_lines(layer.n_out);
-            float* y = i + 1 == count ? out : i % 2 ? odd : even;
-            const bool adds = i == 0 && context;
-            if (adds)
-                for (long r = 0; r < rows; ++r) {
-                    const float* of_row = context->data + (first_row + r) % context_rows * context->stride;
-                    for (int c = 0; c < columns; ++c) y[r * stride + c] = of_row[c] + layer.bias.data()[c];
-                }
-            kernels_.product({x.data, x.stride, 1, layer.weight.data(), stride, layer.bias.data(), y, stride, rows,
-                              columns, layer.n_in, adds, layer.active ? slope_ : 1.0f});
-            x = {y, stride};
+    // Runs `rows` rows and writes their outputs to `out`.
+    void run(Matrix in, int rows, float* even, float* odd, float* out) const {
+        for (std::size_t i = 0; i < layers_.size(); ++i) {
+            float* to = i + 1 == layers_.size() ? out : i % 2 ? odd : even;
+            in = run_layer(layers_[i], in, rows, to);
         }
     }
 
+    // The same in parts, where inputs reach the first layer by turns or are shared by several rows. Its width and the
+    // slope of its activation:
+    int first_columns() const { return whole_lines(layers_.front().n_out); }
+    int first_stride() const { return row_stride(layers_.front().n_out); }
+    float first_slope() const { return slope_of(layers_.front()); }
+    const float* first_bias() const { return layers_.front().bias.data(); }
+    // Products of its first `n_inputs` inputs, with a bias or without, and not activated.
+    void multiply_first_inputs(const float* in, int in_stride, int n_inputs, int rows, const float* bias,
+                               float* to) const {
+        kernels_.product({in, in_stride, 1, layers_.front().weight.data(), first_stride(), bias, to, first_stride(),
+                          rows, first_columns(), n_inputs, false});
+    }
+    // Adds the products of the inputs from `begin` on and activates.
+    void add_last_inputs(const float* in, int in_stride, int begin, int rows, float* to) const {
+        const Folded& first = layers_.front();
+        kernels_.product({in, in_stride, 1, first.weight.data() + static_cast<long>(begin) * first_stride(),
+                          first_stride(), nullptr, to, first_stride(), rows, first_columns(), first.n_in - begin, true,
+                          first_slope()});
+    }
+    // The other layers but the last `n_left`, on outputs of the first one; layers write to `odd` and `even` by turns.
+    // Returns the outputs of the last one that was run.
+    const float* run_further(float* even, float* odd, int rows, int n_left = 0) const {
+        Matrix x{even, first_stride()};
+        for (std::size_t i = 1; i + static_cast<std::size_t>(n_left) < layers_.size(); ++i)
+            x = run_layer(layers_[i], x, rows, i % 2 ? odd : even);
+        return x.data;
+    }
+
+   private:
     struct Folded {
         int n_in, n_out;
         bool active;
         AlignedBuffer weight, bias;
     };
+
+    float slope_of(const Folded& layer) const { return layer.active ? slope_ : 1.0f; }
+
+    Matrix run_layer(const Folded& layer, Matrix in, int rows, float* to) const {
+        const int stride = row_stride(layer.n_out);
+        kernels_.product({in.data, in.stride, 1, layer.weight.data(), stride, layer.bias.data(), to, stride, rows,
+                          whole_lines(layer.n_out), layer.n_in, false, slope_of(layer)});
+        return {to, stride};
+    }
+
     const TrainingKernels& kernels_;
     float slope_;
     std::vector<Folded> layers_;

@@ -1,4 +1,8 @@
 // Moments of x ~ p(x | z) over samples of z from both decoders in evaluation mode (phase 2 of appendix D).
+//
+// The noise of a block's second half is that of its first half negated: both decoders begin with a linear layer,
+// W z = W mean + W (scale e), whose first term is one of the row and whose second one serves a sample and its mirror
+// image. Odd terms of the sampling error cancel on top.
 #pragma once
 
 #include <cstdint>
@@ -42,8 +46,8 @@ class MomentSampler {
         const float* log_scale;     // [D]
     };
 
-    // Copies the rows, keeps the decoders' addresses and takes the streams that the tasks will draw from; tasks will
-    // run on `n_threads` threads.
+    // Copies what it needs of the rows, keeps the decoders' addresses and takes the streams that the tasks will draw
+    // from; tasks will run on `n_threads` threads.
     void prepare(const FoldedMlp& mask_decoder, const FoldedMlp& data_decoder, const Rows& rows, Draws& draws,
                  int n_threads);
     int n_tasks() const { return n_blocks_; }
@@ -55,20 +59,19 @@ class MomentSampler {
    private:
     // What one thread needs.
     struct Scratch {
-        AlignedBuffer noise, z, logits, even, odd, hidden, output, share;
+        AlignedBuffer noise, deviation, product, even, odd, probability, output, share;
     };
 
     Attributes attributes_;
-    int n_hidden_, n_samples_, max_rows_, n_blocks_, latent_stride_, z_stride_, hidden_stride_, attribute_stride_;
-    int context_stride_ = 0;
+    int n_hidden_, n_samples_, max_rows_, n_blocks_, latent_stride_, hidden_stride_, attribute_stride_;
     std::vector<int> decoded_;       // attributes whose outputs are decoded sample by sample
     std::vector<int> start_, kind_;  // of these
     int decoded_stride_;
     AlignedBuffer weight_, bias_;         // of their outputs
     std::unique_ptr<BlockMoments> wide_;  // the others, if there are any
     AlignedBuffer total_, square_;        // of each block of samples
-    AlignedBuffer mean_, log_variance_, log_scale_;
-    std::vector<AlignedBuffer> context_;  // one buffer, or none
+    AlignedBuffer no_mean_, log_variance_, log_scale_;
+    AlignedBuffer mask_centre_, data_centre_;  // first layers where the noise is zero
     std::vector<Scratch> scratch_;
     const FoldedMlp *mask_decoder_ = nullptr, *data_decoder_ = nullptr;
     int n_rows_ = 0;
@@ -76,6 +79,7 @@ class MomentSampler {
 
     bool any_categorical() const;
     void split(int max_rows);
+    const float* decode(const TrainingKernels& kernels, Scratch& scratch, long row, int rows, int images);
     void finish_decoded(float* moment, float* variance) const;
 };
 

@@ -1,4 +1,4 @@
-// Sums of E[x | z] over samples of z, from the data decoder's outputs.
+// First layers of mirrored samples, and sums of E[x | z] over samples of z from the data decoder's outputs.
 #pragma once
 
 #include "core/importance_impute.h"
@@ -7,6 +7,25 @@
 
 namespace vsae {
 namespace VSAE_ISA {
+
+static void mirror(const MirroredRows& m) {
+    const Vec slope = splat(m.slope);
+    for (long r = 0; r < m.rows; ++r) {
+        const float* centre = m.centre + (m.first_row + r) % m.n_rows * m.stride;
+        const float* product = m.product + r * m.stride;
+        float* out = m.out + r * m.stride;
+        for (int c = 0; c < m.columns; c += kLanes) {
+            const Vec sum = load(centre + c) + load(product + c);
+            store(out + c, max(sum, slope * sum));
+        }
+        if (r >= m.images) continue;
+        out += static_cast<long>(m.rows) * m.stride;
+        for (int c = 0; c < m.columns; c += kLanes) {
+            const Vec sum = load(centre + c) - load(product + c);
+            store(out + c, max(sum, slope * sum));
+        }
+    }
+}
 
 // Adds the class probabilities of one sample of a row.
 static inline void add_probabilities(const SampleMoments& s, const float* logit, float* total) {

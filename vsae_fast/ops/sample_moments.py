@@ -4,6 +4,9 @@ For s = 1..S: ``z_s ~ q(z | x_o, m)``. The paper draws ``x_s ~ p(x | z_s)`` too 
 here that average is taken in closed form, sample by sample of z. The bound is linear in the one-hot levels and in the
 first two moments of the numbers, so that its gradient has the same expectation and less variance.
 
+Half of a block's samples are mirror images of the other half: both decoders begin with a linear layer, whose products a
+sample and its image share, and odd terms of the sampling error cancel.
+
 The result is the mean of ``E[x | z_s]`` and the variance of numbers, reduced to what the bound needs: columns of one
 attribute share their scale, so that the mean of their variances will do. Samples are decoded in small blocks: nothing
 of size N x S x D is kept.
@@ -47,10 +50,12 @@ def _decode_and_sum(
 
 
 def _noise(mean: torch.Tensor, n_samples: int, draws: Draws) -> Iterator[torch.Tensor]:
-    """Standard normal numbers of the samples, (S', N, L) at a time."""
+    """Standard normal numbers of the samples, (S', N, L) at a time: half of them, then these negated."""
     for begin in range(0, n_samples, BLOCK):
         count = min(BLOCK, n_samples - begin)
-        yield draws.normal((count * mean.numel(),), mean).view(count, *mean.shape)
+        drawn = (count + 1) // 2
+        noise = draws.normal((drawn * mean.numel(),), mean).view(drawn, *mean.shape)
+        yield torch.cat([noise, -noise[: count - drawn]])
 
 
 def _variance(spread: torch.Tensor, decoders: FoldedDecoders) -> torch.Tensor:
