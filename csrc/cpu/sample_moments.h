@@ -70,7 +70,8 @@ class MomentSampler {
     AlignedBuffer weight_, bias_;         // of their outputs
     std::unique_ptr<BlockMoments> wide_;  // the others, if there are any
     AlignedBuffer total_, square_;        // of each block of samples
-    AlignedBuffer no_mean_, log_variance_, log_scale_;
+    AlignedBuffer no_mean_;  // zeros: deviations from the mean are drawn, the mean itself is in the centres
+    AlignedBuffer log_variance_, log_scale_;
     AlignedBuffer mask_centre_, data_centre_;  // first layers where the noise is zero
     std::vector<Scratch> scratch_;
     const FoldedMlp *mask_decoder_ = nullptr, *data_decoder_ = nullptr;
