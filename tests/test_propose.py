@@ -151,7 +151,7 @@ def test_wrong_arguments_are_named(generator):
 
 @pytest.mark.parametrize(
     ("device", "n_samples", "n_columns", "expected"),
-    [("cpu", 1000, 12, 2048), ("cuda", 1000, 12, 65536), ("cuda", 500, 1568, 4076), ("cuda", 10**6, 1568, 2048)],
+    [("cpu", 1000, 12, 2048), ("cuda", 1000, 12, 65536), ("cuda", 500, 1568, 2674), ("cuda", 10**6, 1568, 2048)],
 )
 def test_a_gpu_takes_more_rows_at_once(device, n_samples, n_columns, expected):
     assert chunk_rows(torch.device(device), n_samples, n_columns) == expected

@@ -118,7 +118,7 @@ def test_sampling_stops_at_the_requested_precision(n_proposals, n_samples, mirro
 def assert_a_large_effective_size_is_enough(kernel):
     case = random_case(MIXED, 40, 480, observed=0.4)
     case.mean, case.scale = 0.1 * case.mean, 0.9 + 0.1 * case.scale
-    tolerance = 0.16
+    tolerance = 0.2
     truth = run(case, torch.float64, "reference", tolerance=tolerance)
     result = kernel(case, tolerance=tolerance)
     assert torch.equal(result.n_spent, truth.n_spent)

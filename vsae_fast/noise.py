@@ -6,8 +6,7 @@ from torch and their scrambling from the same words. The scheme's name is stored
 
 Tables of the samplers "antithetic" and "sobol" are mirrored: half of the samples, all but a rest, are negatives of
 others, so that what is odd in them averages out and the C++ kernel computes the first layer of a sample and its image
-once. In every 24 samples the second eight are the images of the first, and in every other 48 the last eight of each 24
-those of their like 48 samples before (csrc/core/sample_order.h).
+once. In every 16 samples the second eight are the images of the first (csrc/core/sample_order.h).
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ import numpy as np
 import torch
 from scipy.special import ndtri
 
-from vsae_fast.ops.stopping import LOOK, SEGMENT
+from vsae_fast.ops.stopping import SEGMENT
 
-SCHEME = "philox4x64-ndtri-2"
-# Model files of these are read: before 2, images stood elsewhere or were points of their own, and imputations differ by
-# their Monte-Carlo errors.
-SCHEMES = ("philox4x64-ndtri-1", SCHEME)
+SCHEME = "philox4x64-ndtri-3"
+# Model files of these are read: before 3 images stood elsewhere, before 2 some were points of their own, and
+# imputations differ by their Monte-Carlo errors.
+SCHEMES = ("philox4x64-ndtri-1", "philox4x64-ndtri-2", SCHEME)
 
 Sampler = Literal["iid", "antithetic", "sobol"]
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
@@ -95,10 +94,8 @@ def mirror_images(n_samples: int) -> torch.Tensor:
     >>> mirror_images(20)[6:].tolist()
     [6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19]
     """
-    sample = torch.arange(n_samples)
-    eight = sample % SEGMENT // (SEGMENT // 3)
-    of_this = torch.where(eight == 1, sample - SEGMENT // 3, sample)
-    return torch.where((eight == 2) & (sample // LOOK % 2 == 1), sample - LOOK, of_this)
+    sample, half = torch.arange(n_samples), SEGMENT // 2
+    return torch.where(sample % SEGMENT < half, sample, sample - half)
 
 
 def check_sampler(sampler: str) -> None:

@@ -21,13 +21,13 @@ struct ImputeScratch {
     float* proposal_offset;  // [P]
     float* mask_centre;      // [padded width] of the first layers: bias and weights times the proposal's mean,
     float* data_centre;      //   where the noise is a mirrored table
-    float* mask_product;     // [blocks of a look, padded width, S], weights times scaled noise, for both looks of a
-    float* data_product;     //   sample and its image
-    float* hidden_sum;       // [H, lanes of a look], weighted sum of the last hidden vector
-    float* class_sum;        // [categorical columns, lanes of a look], weighted sum of the class probabilities
+    float* mask_product;     // [padded width, S / 2], weights times scaled noise, for a block's samples and their
+    float* data_product;     //   images
+    float* hidden_sum;       // [H, lanes of a block], weighted sum of the last hidden vector
+    float* class_sum;        // [categorical columns, lanes of a block], weighted sum of the class probabilities
     double* projected;       // [H], once a row
     double* precision;       // [D] of numbers given z, 1 for levels, where a tolerance is given
-    double* before;          // [D, segments of a look], weighted sums up to the last look
+    double* before;          // [D, segments of a block], weighted sums up to the last look
     double* square;          // [D] sum of squares of the segments' sums
     double* cross;           // [D] sum of their products with the segments' weights
     float* log_weight;       // [P, blocks, S], where draws are wanted
@@ -52,8 +52,8 @@ static inline int narrow_columns(const ImportanceImputeModel& model) {
 }
 
 // Lays the arrays out from `base` and returns how many floats they take; with a null base it only counts.
-static inline long lay_out(const ImportanceImputeModel& model, const ImportanceImputeBatch& batch, int block,
-                           float* base, ImputeScratch* scratch) {
+static inline long lay_out(const ImportanceImputeModel& model, const ImportanceImputeBatch& batch, float* base,
+                           ImputeScratch* scratch) {
     long used = 0;
     const auto take = [&](long floats) {
         float* p = base ? base + used : nullptr;
@@ -67,11 +67,11 @@ static inline long lay_out(const ImportanceImputeModel& model, const ImportanceI
     const long logits = padded(model.logits.n_out);
     const long columns = batch.tolerance > 0 ? model.n_columns : 0;
     const bool draws = batch.n_draws > 0;
-    scratch->input = take(static_cast<long>(model.n_latent + model.n_attributes) * block);
-    scratch->hidden[0] = take(widest * block);
-    scratch->hidden[1] = take(widest * block);
-    scratch->output = take((model.n_wide && hidden > narrow ? hidden : narrow) * block);
-    scratch->logits = take(logits * block);
+    scratch->input = take(static_cast<long>(model.n_latent + model.n_attributes) * kBlock);
+    scratch->hidden[0] = take(widest * kBlock);
+    scratch->hidden[1] = take(widest * kBlock);
+    scratch->output = take((model.n_wide && hidden > narrow ? hidden : narrow) * kBlock);
+    scratch->logits = take(logits * kBlock);
     scratch->output_weight = take(narrow * model.n_hidden);
     scratch->output_bias = take(narrow);
     scratch->wide_bias = take(model.n_wide * hidden);
@@ -79,19 +79,18 @@ static inline long lay_out(const ImportanceImputeModel& model, const ImportanceI
     scratch->proposal_offset = take(batch.n_proposals);
     const long mask_width = batch.mirrored ? padded(model.mask_layers[0].n_out) : 0;
     const long data_width = batch.mirrored ? padded(model.data_layers[0].n_out) : 0;
-    const long blocks_per_look = kLook / block;
     scratch->mask_centre = take(mask_width);
     scratch->data_centre = take(data_width);
-    scratch->mask_product = take(blocks_per_look * mask_width * block);
-    scratch->data_product = take(blocks_per_look * data_width * block);
-    scratch->hidden_sum = take(static_cast<long>(model.n_hidden) * kLookLanes);
-    scratch->class_sum = take(logits * kLookLanes);
+    scratch->mask_product = take(mask_width * kBlockLanes);
+    scratch->data_product = take(data_width * kBlockLanes);
+    scratch->hidden_sum = take(static_cast<long>(model.n_hidden) * kBlockLanes);
+    scratch->class_sum = take(logits * kBlockLanes);
     scratch->projected = take_doubles(model.n_hidden);
     scratch->precision = take_doubles(columns);
-    scratch->before = take_doubles(columns * kSegmentsPerLook);
+    scratch->before = take_doubles(columns * kSegmentsPerBlock);
     scratch->square = take_doubles(columns);
     scratch->cross = take_doubles(columns);
-    scratch->log_weight = take(draws ? static_cast<long>(batch.n_proposals) * batch.n_blocks * block : 0);
+    scratch->log_weight = take(draws ? static_cast<long>(batch.n_proposals) * batch.n_blocks * kBlock : 0);
     scratch->cumulative = take_doubles(draws ? batch.n_samples : 0);
     return used;
 }

@@ -1,47 +1,32 @@
 // Where the samples of a proposal stand in the blocks of the CPU kernel, and which are mirror images of others.
 //
-// A block has kBlockVectors vectors of samples, 4, 8 or 16 lanes wide. A segment, of which the stopping rule takes the
-// sum, is 8 lanes of the three; a look, after which a row may stop, is 16: two segments side by side in one wide
-// block, one after the other in narrower ones. So segments are the same samples under every instruction set.
+// A block has two rows of 16 samples; after each of them a row of the table may stop (a look). A segment, of which the
+// stopping rule takes the sum, is eight lanes of both rows. The order is the same under every instruction set.
 //
-// Mirrored tables of noise (vsae_fast/noise.py) have the negative of the first vector in the second, and in the third
-// of every other look the negative of the third of the look before.
+// Mirrored tables of noise (vsae_fast/noise.py) have the negatives of a block's first row in its second.
 // Functions have internal linkage: units built for different instruction sets must not share one copy.
 #pragma once
 
 namespace vsae {
 
-inline constexpr int kBlockVectors = 3;
+inline constexpr int kBlockLanes = 16;
+inline constexpr int kBlock = 2 * kBlockLanes;  // samples; LOOK in vsae_fast/ops/stopping.py
 inline constexpr int kSegmentLanes = 8;
-inline constexpr int kLookLanes = 16;
-inline constexpr int kSegment = kBlockVectors * kSegmentLanes;  // samples; SEGMENT in vsae_fast/ops/stopping.py
-inline constexpr int kLook = kBlockVectors * kLookLanes;        // samples; LOOK there
-inline constexpr int kSegmentsPerLook = kLookLanes / kSegmentLanes;
+inline constexpr int kSegment = 2 * kSegmentLanes;  // samples; SEGMENT there
+inline constexpr int kSegmentsPerBlock = kBlock / kSegment;
 
-// Place of sample k in [blocks, vectors, lanes].
-static inline long sample_place(int k, int lanes) {
-    const int vector = k % kSegment / kSegmentLanes;
-    const int lane = k % kLook / kSegment * kSegmentLanes + k % kSegmentLanes;
-    const long block = static_cast<long>(k / kLook) * (kLookLanes / lanes) + lane / lanes;
-    return (block * kBlockVectors + vector) * lanes + lane % lanes;
+// Place of sample k in [blocks, 2, lanes].
+static inline long sample_place(int k) {
+    const int row = k % kSegment / kSegmentLanes;
+    const int lane = k % kBlock / kSegment * kSegmentLanes + k % kSegmentLanes;
+    return static_cast<long>(k / kBlock) * kBlock + row * kBlockLanes + lane;
 }
 
 // Blocks that hold the first n samples.
-static inline int blocks_of_samples(int n, int lanes) {
-    long last = 0;
-    for (int k = (n - 1) / kLook * kLook; k < n; ++k) {
-        const long place = sample_place(k, lanes);
-        last = place > last ? place : last;
-    }
-    return static_cast<int>(last / (static_cast<long>(kBlockVectors) * lanes)) + 1;
-}
+static inline int blocks_of_samples(int n) { return (n + kBlock - 1) / kBlock; }
 
 // The sample that k is the mirror image of in a mirrored table; k itself where it is none.
-static inline int original_of(int k) {
-    const int vector = k % kSegment / kSegmentLanes;
-    if (vector == 1) return k - kSegmentLanes;
-    return vector == 2 && k / kLook % 2 == 1 ? k - kLook : k;
-}
+static inline int original_of(int k) { return k % kSegment < kSegmentLanes ? k : k - kSegmentLanes; }
 
 // Whether noise [n, n_latent] is a mirrored table, and long enough to gain by that.
 static inline bool is_mirrored(const float* noise, int n, int n_latent) {

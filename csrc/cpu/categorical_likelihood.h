@@ -6,6 +6,7 @@
 #include "core/impute_scratch.h"
 #include "cpu/dense.h"
 #include "cpu/impute_row.h"
+#include "cpu/weighted_sums.h"
 
 namespace vsae {
 namespace VSAE_ISA {
@@ -51,8 +52,8 @@ class CategoricalLikelihood {
         for (int v = 0; v < kVectors; ++v) log_weight[v].add(weight * (total[v] - log(product[v])));
     }
 
-    // Adds to the sums from lane `first_lane` on (weighted_sums.h); replaces the logits of unobserved attributes.
-    void accumulate(const ImputeRow& row, const Vec* weight, int first_lane) const {
+    // Adds to the sums of weighted_sums.h; replaces the logits of unobserved attributes.
+    void accumulate(const ImputeRow& row, const Vec* weight) const {
         if (!model_.logits.n_out) return;
         for (int a = 0; a < model_.n_attributes; ++a) {
             if (row.numerical(a) || row.observed(a)) continue;
@@ -68,12 +69,9 @@ class CategoricalLikelihood {
                 }
                 share[v] = weight[v] / sum;
             }
-            float* sums = scratch_.class_sum + static_cast<long>(model_.first_logit[a]) * kLookLanes + first_lane;
-            for (int j = 0; j < row.width(a); ++j) {
-                Vec sum = load(sums + j * kLookLanes);
-                for (int v = 0; v < kVectors; ++v) sum += share[v] * load(logits + j * kBlock + v * kLanes);
-                store(sums + j * kLookLanes, sum);
-            }
+            float* sums = scratch_.class_sum + static_cast<long>(model_.first_logit[a]) * kBlockLanes;
+            for (int j = 0; j < row.width(a); ++j)
+                WeightedSums::add_block(share, logits + static_cast<long>(j) * kBlock, sums + j * kBlockLanes);
         }
     }
 

@@ -49,18 +49,16 @@ long rows_per_task(const ImportanceImputeModel& model, int n_samples) {
 }
 
 // The noise of one proposal: places that no sample takes are padding, marked by a half square of -inf.
-void pack_noise(const float* noise, int n_samples, int n_latent, int lanes, int n_blocks, float* packed,
-                float* half_square) {
-    const int block = kBlockVectors * lanes;
-    std::fill_n(packed, static_cast<long>(n_blocks) * n_latent * block, 0.0f);
-    std::fill_n(half_square, static_cast<long>(n_blocks) * block, -std::numeric_limits<float>::infinity());
+void pack_noise(const float* noise, int n_samples, int n_latent, int n_blocks, float* packed, float* half_square) {
+    std::fill_n(packed, static_cast<long>(n_blocks) * n_latent * kBlock, 0.0f);
+    std::fill_n(half_square, static_cast<long>(n_blocks) * kBlock, -std::numeric_limits<float>::infinity());
     for (int k = 0; k < n_samples; ++k) {
-        const long place = sample_place(k, lanes);
-        float* to = packed + place / block * n_latent * block + place % block;
+        const long place = sample_place(k);
+        float* to = packed + place / kBlock * n_latent * kBlock + place % kBlock;
         double square = 0;
         for (int l = 0; l < n_latent; ++l) {
             const float e = noise[static_cast<long>(k) * n_latent + l];
-            to[static_cast<long>(l) * block] = e;
+            to[static_cast<long>(l) * kBlock] = e;
             square += static_cast<double>(e) * e;
         }
         half_square[place] = static_cast<float>(square / 2);
@@ -73,16 +71,16 @@ bool importance_impute(const ImportanceImputeModel& model, ImportanceImputeBatch
                        int n_threads, CpuLevel level, const std::function<bool()>& poll) {
     const ImportanceImputeKernel& kernel = importance_impute_kernel_for(level);
     const int per_proposal = batch.n_samples / batch.n_proposals;
-    batch.n_blocks = blocks_of_samples(per_proposal, kernel.lanes);
+    batch.n_blocks = blocks_of_samples(per_proposal);
     // Several proposals take turns block by block, so that products of one would be gone when its image comes.
     batch.mirrored = batch.n_proposals == 1 && is_mirrored(noise, per_proposal, model.n_latent);
-    const long n_padded = static_cast<long>(batch.n_blocks) * kBlockVectors * kernel.lanes;
+    const long n_padded = static_cast<long>(batch.n_blocks) * kBlock;
 
     AlignedBuffer packed(batch.n_proposals * n_padded * model.n_latent);
     AlignedBuffer half_square(batch.n_proposals * n_padded);
     for (long p = 0; p < batch.n_proposals; ++p)
-        pack_noise(noise + p * per_proposal * model.n_latent, per_proposal, model.n_latent, kernel.lanes,
-                   batch.n_blocks, packed.data() + p * n_padded * model.n_latent, half_square.data() + p * n_padded);
+        pack_noise(noise + p * per_proposal * model.n_latent, per_proposal, model.n_latent, batch.n_blocks,
+                   packed.data() + p * n_padded * model.n_latent, half_square.data() + p * n_padded);
     batch.noise = packed.data();
     batch.half_square = half_square.data();
 

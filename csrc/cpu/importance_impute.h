@@ -9,7 +9,6 @@
 namespace vsae {
 
 struct ImportanceImputeKernel {
-    int lanes;  // of a vector: the packing of ImportanceImputeBatch::noise (core/sample_order.h)
     long (*scratch_floats)(const ImportanceImputeModel&, const ImportanceImputeBatch&);
     void (*run_rows)(const ImportanceImputeModel&, const ImportanceImputeBatch&, float* scratch, long begin, long end);
 };

@@ -45,9 +45,8 @@ class RowImputer {
         bool stopped = false;
         for (int block = 0; block < batch_.n_blocks; ++block) {
             for (int proposal = 0; proposal < batch_.n_proposals; ++proposal) sample_block(proposal, block);
-            const int looked = (block + 1) / kBlocksPerLook * kLook;
-            if (batch_.tolerance > 0 && (block + 1) % kBlocksPerLook == 0 && looked <= per_proposal &&
-                error_.end_look(row_, sums_) <= batch_.tolerance) {
+            const int looked = (block + 1) * kBlock;
+            if (batch_.tolerance > 0 && looked <= per_proposal && error_.end_look(row_, sums_) <= batch_.tolerance) {
                 spent = looked;
                 stopped = true;
                 break;
@@ -149,8 +148,8 @@ class RowImputer {
             weight[v] = exp(log_weight[v].relative_to(sums_.reference()));
             if (batch_.n_draws) store(scratch_.log_weight + packed * kBlock + v * kLanes, log_weight[v].total);
         }
-        sums_.add(block, weight, hidden);
-        categorical_.accumulate(row_, weight, block % kBlocksPerLook * kLanes);
+        sums_.add(weight, hidden);
+        categorical_.accumulate(row_, weight);
     }
 
     // z = mean + scale * noise; the log-weight starts with (e^2 - z^2) / 2 = e (a e + b) + c for each latent, where

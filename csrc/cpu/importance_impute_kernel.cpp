@@ -7,19 +7,19 @@ namespace VSAE_ISA {
 
 static long scratch_floats(const ImportanceImputeModel& model, const ImportanceImputeBatch& batch) {
     ImputeScratch scratch;
-    return lay_out(model, batch, kBlock, nullptr, &scratch);
+    return lay_out(model, batch, nullptr, &scratch);
 }
 
 static void run_rows(const ImportanceImputeModel& model, const ImportanceImputeBatch& batch, float* memory, long begin,
                      long end) {
     ImputeScratch scratch;
-    lay_out(model, batch, kBlock, memory, &scratch);
+    lay_out(model, batch, memory, &scratch);
     RowImputer imputer(model, batch, scratch);
     for (long row = begin; row < end; ++row) imputer.run(row);
 }
 
 extern const ImportanceImputeKernel importance_impute_kernel;
-const ImportanceImputeKernel importance_impute_kernel = {kLanes, scratch_floats, run_rows};
+const ImportanceImputeKernel importance_impute_kernel = {scratch_floats, run_rows};
 
 }  // namespace VSAE_ISA
 }  // namespace vsae

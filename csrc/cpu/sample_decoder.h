@@ -37,17 +37,19 @@ class SampleDecoder {
         Vec product[kVectors], total[kVectors] = {};
         for (int v = 0; v < kVectors; ++v) product[v] = splat(1.0f);
         for (int a = 0; a < model_.n_attributes; ++a) {
-            Vec logit[kVectors], tail[kVectors], factor[kVectors], inverse[kVectors];
-            for (int v = 0; v < kVectors; ++v) {
-                logit[v] = load(logits + a * kBlock + v * kLanes);
-                tail[v] = exp_negative(-abs(logit[v]));
-                factor[v] = 1.0f + tail[v];
-                total[v] += min(row.observed(a) ? logit[v] : -logit[v], Vec{});
-                product[v] *= factor[v];
+            for (int v = 0; v < kVectors; v += 2) {
+                Vec logit[2], tail[2], factor[2], inverse[2];
+                for (int i = 0; i < 2; ++i) {
+                    logit[i] = load(logits + a * kBlock + (v + i) * kLanes);
+                    tail[i] = exp_negative(-abs(logit[i]));
+                    factor[i] = 1.0f + tail[i];
+                    total[v + i] += min(row.observed(a) ? logit[i] : -logit[i], Vec{});
+                    product[v + i] *= factor[i];
+                }
+                reciprocals(factor, inverse);  // sigmoid(|logit|)
+                for (int i = 0; i < 2; ++i)
+                    store(pi + a * kBlock + (v + i) * kLanes, logit[i] < 0.0f ? tail[i] * inverse[i] : inverse[i]);
             }
-            reciprocals(factor, inverse);  // sigmoid(|logit|)
-            for (int v = 0; v < kVectors; ++v)
-                store(pi + a * kBlock + v * kLanes, logit[v] < 0.0f ? tail[v] * inverse[v] : inverse[v]);
             if ((a + 1) % kFactorsPerLog == 0)
                 for (int v = 0; v < kVectors; ++v) {
                     total[v] -= log(product[v]);
@@ -82,15 +84,11 @@ class SampleDecoder {
         return scratch_.hidden[(n_layers - 1) % 2];
     }
 
-    // One division for three reciprocals of values between 1 and 2: a division costs as much as ten multiplications.
+    // One division for two reciprocals of values between 1 and 2: a division costs as much as ten multiplications.
     static void reciprocals(const Vec* x, Vec* inverse) {
-        static_assert(kVectors == 3);
-        const Vec pair = x[0] * x[1];
-        const Vec all = 1.0f / (pair * x[2]);
-        const Vec of_pair = all * x[2];
-        inverse[0] = of_pair * x[1];
-        inverse[1] = of_pair * x[0];
-        inverse[2] = all * pair;
+        const Vec both = 1.0f / (x[0] * x[1]);
+        inverse[0] = both * x[1];
+        inverse[1] = both * x[0];
     }
 };
 

@@ -5,6 +5,7 @@
 //   B / (B - 1) * sum_b (s_b - y w_b)^2 / w^2.
 // Few segments estimate it badly, so the error is widened as Student's t is: by its quantile at the normal
 // distribution's one sigma, which is 1 + 1 / (2 n) + 1 / (3 n^2) to a hundredth for n = B - 1 degrees of freedom.
+// Where a sample or two carry all of the weight, segments agree because they hold nothing else: such rows go on.
 // Errors count in units of the value's predicted spread. Its variance is that of the column given z (the learned scale;
 // 1 for a probability), and that of the output among samples: the variance above times the effective sample size.
 #pragma once
@@ -16,6 +17,8 @@
 
 namespace vsae {
 namespace VSAE_ISA {
+
+inline constexpr double kLeastEffective = 4;  // samples; LEAST_EFFECTIVE in vsae_fast/ops/stopping.py
 
 class SamplingError {
    public:
@@ -35,31 +38,31 @@ class SamplingError {
         reference_ = kLowest;
         for (double& weight : weight_before_) weight = 0;
         const int n = model_.n_columns;
-        std::fill_n(scratch_.before, static_cast<long>(n) * kSegmentsPerLook, 0.0);
+        std::fill_n(scratch_.before, static_cast<long>(n) * kSegmentsPerBlock, 0.0);
         std::fill_n(scratch_.square, n, 0.0);
         std::fill_n(scratch_.cross, n, 0.0);
     }
 
-    // Once a look; returns the largest error of the row's values.
+    // Once a block; returns the largest error of the row's values.
     double end_look(const ImputeRow& row, const WeightedSums& sums) {
         const double shift = std::exp(static_cast<double>(reference_) - sums.reference());
         reference_ = sums.reference();
-        double own[kSegmentsPerLook];
+        double own[kSegmentsPerBlock];
         weight_square_ *= shift * shift;
-        for (int b = 0; b < kSegmentsPerLook; ++b) {
+        for (int b = 0; b < kSegmentsPerBlock; ++b) {
             const double weight = sums.weight(b);
             own[b] = weight - shift * weight_before_[b];
             weight_before_[b] = weight;
             weight_square_ += own[b] * own[b];
         }
-        n_segments_ += kSegmentsPerLook;
+        n_segments_ += kSegmentsPerBlock;
 
         const double weight = sums.total_weight();
         double worst = 0;
         sums.visit_unobserved(row, [&](int c, const double* total) {
-            double* before = scratch_.before + static_cast<long>(c) * kSegmentsPerLook;
+            double* before = scratch_.before + static_cast<long>(c) * kSegmentsPerBlock;
             double square = shift * shift * scratch_.square[c], cross = shift * shift * scratch_.cross[c], y = 0;
-            for (int b = 0; b < kSegmentsPerLook; ++b) {
+            for (int b = 0; b < kSegmentsPerBlock; ++b) {
                 const double sum = total[b] - shift * before[b];
                 before[b] = total[b];
                 square += sum * sum;
@@ -71,7 +74,9 @@ class SamplingError {
             const double squares = square - 2 * y * cross + y * y * weight_square_;
             worst = std::max(worst, squares * scratch_.precision[c]);
         });
-        const double effective_size = sums.effective_size(), freedom = n_segments_ - 1.0;
+        const double effective_size = sums.effective_size();
+        if (effective_size < kLeastEffective) return HUGE_VAL;
+        const double freedom = n_segments_ - 1.0;
         const double widened = 1 + 0.5 / freedom + 1 / (3 * freedom * freedom);
         const double variance = worst * n_segments_ / freedom / (weight * weight);
         // The samples' spread is no more than the whole.
@@ -84,7 +89,7 @@ class SamplingError {
     void visit_last(const ImputeRow& row, Visit visit) const {
         for (int a = 0; a < model_.n_attributes; ++a)
             for (int c = row.start(a); c < row.end(a) && !row.observed(a); ++c)
-                visit(c, scratch_.before + static_cast<long>(c) * kSegmentsPerLook);
+                visit(c, scratch_.before + static_cast<long>(c) * kSegmentsPerBlock);
     }
 
    private:
@@ -92,7 +97,7 @@ class SamplingError {
     const ImputeScratch& scratch_;
     int n_segments_ = 0;
     float reference_ = 0;
-    double weight_before_[kSegmentsPerLook] = {};
+    double weight_before_[kSegmentsPerBlock] = {};
     double weight_square_ = 0;
 };
 

@@ -8,8 +8,10 @@
 // Before a loop over an array of vectors that must live in registers: GCC gives up on arrays of more than a dozen.
 #if defined(__clang__)
 #define VSAE_UNROLL _Pragma("unroll")
+#define VSAE_UNROLL_BY_FOUR _Pragma("unroll 4")
 #else
 #define VSAE_UNROLL _Pragma("GCC unroll 16")
+#define VSAE_UNROLL_BY_FOUR _Pragma("GCC unroll 4")
 #endif
 
 namespace vsae {

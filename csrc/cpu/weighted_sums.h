@@ -1,7 +1,7 @@
 // Sums over a row's samples: of their weights, of the last hidden vector and of class probabilities by weight.
 //
 // Weights count relative to a reference log-weight that moves only when a block exceeds it by kSlack, so that the sums
-// are rescaled a few times a row. Each of the 16 lanes of a look has a sum of its own: eight of them are a segment's.
+// are rescaled a few times a row. Each of a block's 16 lanes has a sum of its own: eight of them are a segment's.
 // Unobserved numbers are linear in the last hidden vector, so that the output layer meets the sums, not the samples.
 #pragma once
 
@@ -15,9 +15,8 @@ namespace vsae {
 namespace VSAE_ISA {
 
 inline constexpr float kSlack = 8.0f;
-inline constexpr float kLowest = -1e38f;                    // stands in for a log-weight that is not finite
-inline constexpr int kBlocksPerLook = kLookLanes / kLanes;  // blocks in turn have lanes of their own
-inline constexpr int kColumnsAtOnce = 4;                    // enough sums to hide the latency of a multiply-add
+inline constexpr float kLowest = -1e38f;  // stands in for a log-weight that is not finite
+inline constexpr int kColumnsAtOnce = 4;  // enough sums to hide the latency of a multiply-add
 
 class WeightedSums {
    public:
@@ -25,43 +24,45 @@ class WeightedSums {
 
     void clear() {
         reference_ = kLowest;
-        for (int t = 0; t < kBlocksPerLook; ++t) weight_[t] = square_[t] = Vec{};
-        std::fill_n(scratch_.hidden_sum, static_cast<long>(model_.n_hidden) * kLookLanes, 0.0f);
-        std::fill_n(scratch_.class_sum, static_cast<long>(model_.logits.n_out) * kLookLanes, 0.0f);
+        for (int v = 0; v < kRowVectors; ++v) weight_[v] = square_[v] = Vec{};
+        std::fill_n(scratch_.hidden_sum, static_cast<long>(model_.n_hidden) * kBlockLanes, 0.0f);
+        std::fill_n(scratch_.class_sum, static_cast<long>(model_.logits.n_out) * kBlockLanes, 0.0f);
     }
 
     float reference() const { return reference_; }
-    float* class_sum(int logit) const { return scratch_.class_sum + static_cast<long>(logit) * kLookLanes; }
+    float* class_sum(int logit) const { return scratch_.class_sum + static_cast<long>(logit) * kBlockLanes; }
 
     // Moves the reference where the largest log-weight of a block asks for it.
     void raise_reference(float top) {
         if (top <= reference_ + kSlack) return;
         const Vec factor = exp(splat(reference_ - top));
         reference_ = top;
-        for (int t = 0; t < kBlocksPerLook; ++t) {
-            weight_[t] *= factor;
-            square_[t] *= factor * factor;
+        for (int v = 0; v < kRowVectors; ++v) {
+            weight_[v] *= factor;
+            square_[v] *= factor * factor;
         }
         scale(scratch_.hidden_sum, model_.n_hidden, factor);
         scale(scratch_.class_sum, model_.logits.n_out, factor);
     }
 
     // Adds a block with its last hidden vectors [H, S]; the probabilities are the categorical likelihood's to add.
-    void add(int block, const Vec* weight, const float* hidden) {
-        const int turn = block % kBlocksPerLook;
+    void add(const Vec* weight, const float* hidden) {
         for (int v = 0; v < kVectors; ++v) {
-            weight_[turn] += weight[v];
-            square_[turn] += weight[v] * weight[v];
+            weight_[v % kRowVectors] += weight[v];
+            square_[v % kRowVectors] += weight[v] * weight[v];
         }
-        float* sums = scratch_.hidden_sum + turn * kLanes;
-        for (int j = 0; j < model_.n_hidden; ++j) {
-            Vec sum = load(sums + j * kLookLanes);
-            for (int v = 0; v < kVectors; ++v) sum += weight[v] * load(hidden + j * kBlock + v * kLanes);
-            store(sums + j * kLookLanes, sum);
-        }
+        for (int j = 0; j < model_.n_hidden; ++j)
+            add_block(weight, hidden + static_cast<long>(j) * kBlock, scratch_.hidden_sum + j * kBlockLanes);
     }
 
-    // Of one segment of every look.
+    // Adds weighted values of a block's samples lane by lane.
+    static void add_block(const Vec* weight, const float* values, float* sums) {
+        for (int v = 0; v < kRowVectors; ++v)
+            store(sums + v * kLanes, load(sums + v * kLanes) + weight[v] * load(values + v * kLanes) +
+                                         weight[kRowVectors + v] * load(values + kBlockLanes + v * kLanes));
+    }
+
+    // Of one segment of every block.
     double weight(int segment) const { return of_segment(weight_, segment); }
 
     double total_weight() const { return total(weight_); }
@@ -93,11 +94,11 @@ class WeightedSums {
     const ImportanceImputeModel& model_;
     const ImputeScratch& scratch_;
     float reference_ = kLowest;
-    Vec weight_[kBlocksPerLook]{};
-    Vec square_[kBlocksPerLook]{};
+    Vec weight_[kRowVectors]{};
+    Vec square_[kRowVectors]{};
 
     static void scale(float* sums, long n, Vec factor) {
-        for (long i = 0; i < n * kLookLanes; i += kLanes) store(sums + i, factor * load(sums + i));
+        for (long i = 0; i < n * kBlockLanes; i += kLanes) store(sums + i, factor * load(sums + i));
     }
 
     static double of_segment(const Vec* lanes, int segment) {
@@ -111,8 +112,8 @@ class WeightedSums {
 
     template <class Visit>
     static void visit_sums(int column, const float* lanes, Visit& visit) {
-        double sum[kSegmentsPerLook] = {};
-        for (int i = 0; i < kLookLanes; ++i) sum[i / kSegmentLanes] += lanes[i];
+        double sum[kSegmentsPerBlock] = {};
+        for (int i = 0; i < kBlockLanes; ++i) sum[i / kSegmentLanes] += lanes[i];
         visit(column, sum);
     }
 
@@ -120,18 +121,17 @@ class WeightedSums {
     void visit_numbers(const ImputeRow& row, const int* columns, int n, Visit& visit) const {
         const float* weight[kColumnsAtOnce];
         for (int i = 0; i < kColumnsAtOnce; ++i) weight[i] = row.output_row(columns[i < n ? i : 0]);
-        Vec sum[kColumnsAtOnce][kBlocksPerLook];
+        Vec sum[kColumnsAtOnce][kRowVectors];
         for (int i = 0; i < kColumnsAtOnce; ++i)
-            for (int t = 0; t < kBlocksPerLook; ++t)
-                sum[i][t] = model_.output_bias[columns[i < n ? i : 0]] * weight_[t];
+            for (int v = 0; v < kRowVectors; ++v) sum[i][v] = model_.output_bias[columns[i < n ? i : 0]] * weight_[v];
         for (int j = 0; j < model_.n_hidden; ++j)
-            for (int t = 0; t < kBlocksPerLook; ++t) {
-                const Vec hidden = load(scratch_.hidden_sum + j * kLookLanes + t * kLanes);
-                for (int i = 0; i < kColumnsAtOnce; ++i) sum[i][t] += weight[i][j] * hidden;
+            for (int v = 0; v < kRowVectors; ++v) {
+                const Vec hidden = load(scratch_.hidden_sum + j * kBlockLanes + v * kLanes);
+                for (int i = 0; i < kColumnsAtOnce; ++i) sum[i][v] += weight[i][j] * hidden;
             }
         for (int i = 0; i < n; ++i) {
-            alignas(64) float lanes[kLookLanes];
-            for (int t = 0; t < kBlocksPerLook; ++t) store(lanes + t * kLanes, sum[i][t]);
+            alignas(64) float lanes[kBlockLanes];
+            for (int v = 0; v < kRowVectors; ++v) store(lanes + v * kLanes, sum[i][v]);
             visit_sums(columns[i], lanes, visit);
         }
     }

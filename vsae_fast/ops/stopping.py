@@ -9,8 +9,10 @@ import torch
 from vsae_fast.ops.folded_decoders import FoldedDecoders
 
 # Samples of a proposal in a segment, and between two looks at the standard error; also in csrc/core/sample_order.h.
-SEGMENT, LOOK = 24, 48
+SEGMENT, LOOK = 16, 32
 SEGMENTS_PER_LOOK = LOOK // SEGMENT
+# Where a sample or two carry all of the weight, segments agree because they hold nothing else: such rows go on.
+LEAST_EFFECTIVE = 4
 
 
 def predicted_spreads(decoders: FoldedDecoders, mask: torch.Tensor) -> torch.Tensor:
@@ -60,5 +62,5 @@ def segments_needed(
         variance = (squares / (w.sum(0).unsqueeze(-1) * unit) ** 2).amax(-1)
         error = widened * (variance / (1 + variance * effective_size)).sqrt()
         error = torch.minimum(error, effective_size.rsqrt())  # the samples' spread is no more than the whole
-        needed = torch.where(error <= tolerance, b, needed)
+        needed = torch.where((error <= tolerance) & (effective_size >= LEAST_EFFECTIVE), b, needed)
     return needed
