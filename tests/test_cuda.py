@@ -46,6 +46,7 @@ from vsae_fast.ops.importance_impute import OP, Imputation, importance_impute
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.propose import OP as PROPOSE
 from vsae_fast.ops.propose import Proposals, propose
+from vsae_fast.ops.stopping import SEGMENT
 
 ARCHITECTURES = ("sm_60", "sm_61", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")
 BUDGET = json.loads((Path(__file__).parent / "cuda_budget.json").read_text())
@@ -322,10 +323,12 @@ def test_machine_code_of_propose_keeps_to_the_budget(config, architecture, gener
 )
 def test_machine_code_keeps_to_the_budget(layout, widths, architecture):
     pytest.importorskip("cuda.core")
-    model = CudaModel(random_case(layout, 1, 1, data_widths=widths).decoders)
-    found = within_budget("importance_impute", model.prelude(), architecture)
-    # The plan and the kernel lay out shared memory alike.
-    assert found["importance_impute"]["shared_bytes"] == model.shared_bytes(model.tile)
+    decoders = random_case(layout, 1, 1, data_widths=widths).decoders
+    for model in (CudaModel(decoders), CudaModel(decoders, SEGMENT)):
+        found = within_budget("importance_impute", model.prelude(), architecture)
+        # The plan and the kernel lay out shared memory alike.
+        assert found["importance_impute"]["shared_bytes"] == model.shared_bytes(model.tile)
+    assert model.tile <= SEGMENT
 
 
 # ---- projection -----------------------------------------------------------------------------------------------------

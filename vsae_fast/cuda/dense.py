@@ -10,16 +10,19 @@ SHARED_BYTES = 48 * 1024  # what every device since Pascal gives a block
 THREE_BLOCKS = (32, 32 * 1024)  # ... but down to this many, rather have three blocks in 96 KiB (not measured)
 
 
-def choose_tile(shared_bytes: Callable[[int], int]) -> int | None:
+def choose_tile(shared_bytes: Callable[[int], int], most: int = TILES[0]) -> int | None:
     """Largest tile that leaves room for three blocks, or that fits at all; None where none does.
 
     Parameters
     ----------
     shared_bytes : callable
         Shared memory of a block for a tile.
+    most : int
+        No larger tile.
     """
     fewest, limit = THREE_BLOCKS
-    for tile in TILES:
+    allowed = [tile for tile in TILES if tile <= most]
+    for tile in allowed:
         if tile >= fewest and shared_bytes(tile) <= limit:
             return tile
-    return next((tile for tile in TILES if shared_bytes(tile) <= SHARED_BYTES), None)
+    return next((tile for tile in allowed if shared_bytes(tile) <= SHARED_BYTES), None)

@@ -15,6 +15,7 @@ from vsae_fast.cuda.stopping import PARTIAL, run_until_precise
 from vsae_fast.cuda.tables import columns_of_kind, int_table
 from vsae_fast.ops.folded_decoders import DenseLayer, FoldedDecoders
 from vsae_fast.ops.layout import KIND_NAMES, AttributeLayout
+from vsae_fast.ops.stopping import SEGMENT
 
 BLOCKS_PER_PROCESSOR = 8  # wanted at least: where rows are fewer, blocks share a row's samples
 
@@ -25,10 +26,13 @@ class CudaDecoders(ABC):
     Parameters
     ----------
     decoders : FoldedDecoders
+    most_samples : int
+        Never more at once.
     """
 
-    def __init__(self, decoders: FoldedDecoders) -> None:
+    def __init__(self, decoders: FoldedDecoders, most_samples: int = TILES[0]) -> None:
         self.decoders = decoders
+        self.most_samples = most_samples
         device = decoders.log_scale.device
         self._numbers, self._logits = (columns_of_kind(decoders.layout, kind, device) for kind in KIND_NAMES)
 
@@ -77,7 +81,7 @@ class CudaDecoders(ABC):
         ValueError
             The activations of the smallest tile do not fit the shared memory that every device has.
         """
-        tile = choose_tile(self.shared_bytes)
+        tile = choose_tile(self.shared_bytes, self.most_samples)
         if tile is not None:
             return tile
         raise ValueError(
@@ -330,7 +334,8 @@ def importance_impute(
     log_weight: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """:func:`run` on the device of ``x``, compiled for it and the model if need be; and the samples spent."""
-    model = _model(decoders)
+    # Where rows may stop early, a block sums up a segment: a larger tile would be empty for the most part.
+    model = _model(decoders, SEGMENT if tolerance > 0 else TILES[0])
     module = load("importance_impute", model.prelude(), x.device, THREADS)
     if tolerance > 0:
         return run_until_precise(

@@ -242,7 +242,7 @@ def _launch(
     row_bias = bias_of_rows(model, (n_rows, n_proposals), context)
     inputs = [tensor.contiguous() for tensor in (noise, mean, scale, row_bias, x, mask, targets)]
     sizes = [noise.shape[0] // n_proposals, first, length, n_proposals, float(visible_weight)]
-    launcher("importance_impute", **model.constants, **tile(model, precision, capability_of(x.device)))(
+    launcher("importance_impute", **model.constants, **tile(model, precision, capability_of(x.device), length))(
         "importance_impute",
         (n_rows, n_segments),
         [*model.tensors, model.scored_attribute, *inputs, *results, model.level_first, *sizes],
@@ -258,17 +258,20 @@ def bias_of_rows(model: PackedModel, shape: tuple[int, ...], context: torch.Tens
     return result
 
 
-def tile(model: PackedModel, precision: str, capability: tuple[int, int]) -> dict[str, Any]:
+def tile(model: PackedModel, precision: str, capability: tuple[int, int], length: int) -> dict[str, Any]:
     """Samples at once, warps and pipeline stages: what compiles without spills up to a width of 128; not measured.
 
     On Hopper products take 64 samples at least. Before it bfloat16 packs two weights into a register, so that narrow
-    networks have room for more samples, and wide ones spill with as many.
+    networks have room for more samples, and wide ones spill with as many; and no tile is larger than the ``length`` of
+    what is summed up at once, which is a segment where rows may stop early.
     """
     layers = model.constants["DATA_LAYERS"]
     widest = max([model.constants["FIRST"][0], *(layer[1] for layer in layers)])
     block = 64
     if precision == "bfloat16" and capability < HOPPER:
         block = 128 if widest <= 64 else 32
+    if capability < HOPPER:
+        block = min(block, padded(length))
     return {
         "BLOCK": block,
         "BFLOAT16": precision == "bfloat16",
