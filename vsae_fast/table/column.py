@@ -6,12 +6,15 @@ import math
 import numbers
 from collections.abc import Hashable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 StorageKind = Literal["float", "integer", "boolean", "category", "object"]
+
+NULL_TYPES = ("NAType", "NaTType")  # by name: pandas need not be installed
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
@@ -49,15 +52,6 @@ class Column:
     block: tuple[int, ...] = ()
 
 
-def is_missing(value: object) -> bool:
-    """None, nan of any float type, ``pandas.NA`` and ``NaT``."""
-    if value is None:
-        return True
-    if isinstance(value, (float, np.floating)):
-        return math.isnan(value)
-    return type(value).__name__ in ("NAType", "NaTType")
-
-
 def from_objects(name: Hashable, objects: list[Any], storage: StorageKind = "object") -> Column:
     """Column of Python objects; numbers and booleans without exception are read as such.
 
@@ -66,21 +60,33 @@ def from_objects(name: Hashable, objects: list[Any], storage: StorageKind = "obj
     TypeError
         A cell that is neither a number, a boolean nor a string.
     """
-    missing = np.array([is_missing(value) for value in objects], dtype=bool)
-    known = [value for value in objects if not is_missing(value)]
-    for value in known:
-        if isinstance(value, (complex, np.complexfloating)):
+    missing = _missing(objects)
+    known = list(compress(objects, ~missing))
+    kinds = dict.fromkeys(map(type, known))  # a handful, whatever the number of cells
+    for kind in kinds:
+        if issubclass(kind, (complex, np.complexfloating)):
+            value = next(value for value in known if type(value) is kind)
             raise ValueError(f"Complex data not supported: column {name!r} holds {value!r}; split it into real columns")
-        if not isinstance(value, (str, bytes, bool, np.bool_, numbers.Real)):
+        if not issubclass(kind, (str, bytes, bool, np.bool_, numbers.Real)):
             raise TypeError(
-                f"column {name!r} holds a {type(value).__name__}; argument must be a string or a number in every cell"
+                f"column {name!r} holds a {kind.__name__}; argument must be a string or a number in every cell"
             )
-    if known and all(isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)) for value in known):
-        values = np.array([math.nan if gone else float(v) for v, gone in zip(objects, missing, strict=True)])
-        return Column(name, storage, values, missing, whole=all(isinstance(value, numbers.Integral) for value in known))
+    if known and all(issubclass(kind, numbers.Real) and not issubclass(kind, (bool, np.bool_)) for kind in kinds):
+        values = np.full(len(objects), math.nan)
+        values[~missing] = [float(value) for value in known]
+        return Column(name, storage, values, missing, whole=all(issubclass(kind, numbers.Integral) for kind in kinds))
     values = np.empty(len(objects), dtype=object)
     values[:] = objects
     return Column(name, storage, values, missing)
+
+
+def _missing(objects: list[Any]) -> BoolArray:
+    """None, nan of any float type, ``pandas.NA`` and ``NaT``; a cell's type is looked at once."""
+    kinds = set(map(type, objects))
+    none = {kind for kind in kinds if kind is type(None) or kind.__name__ in NULL_TYPES}
+    floating = {kind for kind in kinds if issubclass(kind, (float, np.floating))}
+    found = [type(value) in none or (type(value) in floating and value != value) for value in objects]
+    return np.array(found, dtype=bool)
 
 
 def from_strings(name: Hashable, strings: list[Any], missing: BoolArray, storage: StorageKind = "object") -> Column:
