@@ -1,9 +1,9 @@
 // Where the samples of a proposal stand in the blocks of the CPU kernel, and which are mirror images of others.
 //
-// A block has two rows of 16 samples; after each of them a row of the table may stop (a look). A segment, of which the
-// stopping rule takes the sum, is eight lanes of both rows. The order is the same under every instruction set.
+// A block has two halves of 16 samples; after every block a row may stop (a look). A segment, of which the stopping
+// rule takes the sum, is eight lanes of both halves. The order is the same under every instruction set.
 //
-// Mirrored tables of noise (vsae_fast/noise.py) have the negatives of a block's first row in its second.
+// Mirrored tables of noise (vsae_fast/noise.py) have the negatives of a block's first half in its second.
 // Functions have internal linkage: units built for different instruction sets must not share one copy.
 #pragma once
 
@@ -17,9 +17,9 @@ inline constexpr int kSegmentsPerBlock = kBlock / kSegment;
 
 // Place of sample k in [blocks, 2, lanes].
 static inline long sample_place(int k) {
-    const int row = k % kSegment / kSegmentLanes;
+    const int half = k % kSegment / kSegmentLanes;
     const int lane = k % kBlock / kSegment * kSegmentLanes + k % kSegmentLanes;
-    return static_cast<long>(k / kBlock) * kBlock + row * kBlockLanes + lane;
+    return static_cast<long>(k / kBlock) * kBlock + half * kBlockLanes + lane;
 }
 
 // Blocks that hold the first n samples.

@@ -1,7 +1,7 @@
 // One dense layer over a block of S samples, samples in lanes: out[j][s] = act(bias[j] + sum_i W[j][i] in[i][s]).
 // Sums of 4 outputs x 2 vectors, 8 x 2 or 4 x 4 where there are 32 registers, keep more multiply-adds in flight than
-// their latency. Unrolled by four inputs the loop is bound by arithmetic: one input at a time it reached three quarters
-// of that with a single tile, whatever the number of vectors.
+// their latency. Unrolled by four inputs the loop is bound by arithmetic; alone in a loop, one input at a time, a
+// single tile reached three quarters of that, whatever the number of vectors.
 #pragma once
 
 #include "core/importance_impute.h"
@@ -13,7 +13,7 @@ namespace vsae {
 namespace VSAE_ISA {
 
 inline constexpr int kVectors = kBlock / kLanes;
-inline constexpr int kRowVectors = kBlockLanes / kLanes;  // of a block's first or second row of samples
+inline constexpr int kHalfVectors = kBlockLanes / kLanes;  // of half a block
 #if defined(__aarch64__)
 inline constexpr bool kManyRegisters = true;
 #else
@@ -47,15 +47,15 @@ struct Plain {
     Vec end(int, Vec sum) const { return sum; }
 };
 
-// A block's first row begins with bias + product, [n_out, 16], its second with bias - product.
+// A block's first half begins with bias + product, [n_out, 16], its second with bias - product.
 struct Mirrored {
     const float* bias;
     float slope;  // 1 where there is no activation
     const float* product;
     Mirrored from(int row) const { return {bias + row, slope, product + static_cast<long>(row) * kBlockLanes}; }
     Vec begin(int row, int v) const {
-        const Vec shared = load(product + row * kBlockLanes + v % kRowVectors * kLanes);
-        return v < kRowVectors ? bias[row] + shared : bias[row] - shared;
+        const Vec shared = load(product + row * kBlockLanes + v % kHalfVectors * kLanes);
+        return v < kHalfVectors ? bias[row] + shared : bias[row] - shared;
     }
     Vec end(int, Vec sum) const { return max(sum, slope * sum); }
 };

@@ -1,8 +1,8 @@
 // The latents' part of the work where the noise is a mirrored table (core/sample_order.h).
 //
 // Both decoders begin with a linear layer, W z = W mean + W (scale e): the first term is one of the row, and the second
-// one product for a sample and its mirror image, the two rows of a block. So are the latents' terms of the log-weight,
-// whose even powers of e a sample shares with its image.
+// one product for a sample and its mirror image, the two halves of a block. So are the latents' terms of the
+// log-weight, whose even powers of e a sample shares with its image.
 #pragma once
 
 #include <algorithm>
@@ -37,20 +37,20 @@ class MirroredLatents {
         const float* noise = batch_.noise + static_cast<long>(block) * n_latent * kBlock;
         for (int begin = 0; begin < n_latent; begin += kLatentsPerSum) {
             const int end = std::min(begin + kLatentsPerSum, n_latent);
-            Vec even[kRowVectors] = {}, odd[kRowVectors] = {};
+            Vec even[kHalfVectors] = {}, odd[kHalfVectors] = {};
             for (int l = begin; l < end; ++l) {
                 const float square = 0.5f - 0.5f * scale_[l] * scale_[l];
                 const float linear = -mean_[l] * scale_[l];
-                for (int v = 0; v < kRowVectors; ++v) {
+                for (int v = 0; v < kHalfVectors; ++v) {
                     const Vec e = load(noise + l * kBlock + v * kLanes);
                     store(scratch_.input + l * kBlockLanes + v * kLanes, scale_[l] * e);
                     even[v] += square * e * e;
                     odd[v] += linear * e;
                 }
             }
-            for (int v = 0; v < kRowVectors; ++v) {
+            for (int v = 0; v < kHalfVectors; ++v) {
                 log_weight[v].add(even[v] + odd[v]);
-                log_weight[kRowVectors + v].add(even[v] - odd[v]);
+                log_weight[kHalfVectors + v].add(even[v] - odd[v]);
             }
         }
         multiply(model_.mask_layers[0], scratch_.mask_product);

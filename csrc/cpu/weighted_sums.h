@@ -24,7 +24,7 @@ class WeightedSums {
 
     void clear() {
         reference_ = kLowest;
-        for (int v = 0; v < kRowVectors; ++v) weight_[v] = square_[v] = Vec{};
+        for (int v = 0; v < kHalfVectors; ++v) weight_[v] = square_[v] = Vec{};
         std::fill_n(scratch_.hidden_sum, static_cast<long>(model_.n_hidden) * kBlockLanes, 0.0f);
         std::fill_n(scratch_.class_sum, static_cast<long>(model_.logits.n_out) * kBlockLanes, 0.0f);
     }
@@ -37,7 +37,7 @@ class WeightedSums {
         if (top <= reference_ + kSlack) return;
         const Vec factor = exp(splat(reference_ - top));
         reference_ = top;
-        for (int v = 0; v < kRowVectors; ++v) {
+        for (int v = 0; v < kHalfVectors; ++v) {
             weight_[v] *= factor;
             square_[v] *= factor * factor;
         }
@@ -48,8 +48,8 @@ class WeightedSums {
     // Adds a block with its last hidden vectors [H, S]; the probabilities are the categorical likelihood's to add.
     void add(const Vec* weight, const float* hidden) {
         for (int v = 0; v < kVectors; ++v) {
-            weight_[v % kRowVectors] += weight[v];
-            square_[v % kRowVectors] += weight[v] * weight[v];
+            weight_[v % kHalfVectors] += weight[v];
+            square_[v % kHalfVectors] += weight[v] * weight[v];
         }
         for (int j = 0; j < model_.n_hidden; ++j)
             add_block(weight, hidden + static_cast<long>(j) * kBlock, scratch_.hidden_sum + j * kBlockLanes);
@@ -57,9 +57,9 @@ class WeightedSums {
 
     // Adds weighted values of a block's samples lane by lane.
     static void add_block(const Vec* weight, const float* values, float* sums) {
-        for (int v = 0; v < kRowVectors; ++v)
+        for (int v = 0; v < kHalfVectors; ++v)
             store(sums + v * kLanes, load(sums + v * kLanes) + weight[v] * load(values + v * kLanes) +
-                                         weight[kRowVectors + v] * load(values + kBlockLanes + v * kLanes));
+                                         weight[kHalfVectors + v] * load(values + kBlockLanes + v * kLanes));
     }
 
     // Of one segment of every block.
@@ -94,8 +94,8 @@ class WeightedSums {
     const ImportanceImputeModel& model_;
     const ImputeScratch& scratch_;
     float reference_ = kLowest;
-    Vec weight_[kRowVectors]{};
-    Vec square_[kRowVectors]{};
+    Vec weight_[kHalfVectors]{};
+    Vec square_[kHalfVectors]{};
 
     static void scale(float* sums, long n, Vec factor) {
         for (long i = 0; i < n * kBlockLanes; i += kLanes) store(sums + i, factor * load(sums + i));
@@ -121,17 +121,17 @@ class WeightedSums {
     void visit_numbers(const ImputeRow& row, const int* columns, int n, Visit& visit) const {
         const float* weight[kColumnsAtOnce];
         for (int i = 0; i < kColumnsAtOnce; ++i) weight[i] = row.output_row(columns[i < n ? i : 0]);
-        Vec sum[kColumnsAtOnce][kRowVectors];
+        Vec sum[kColumnsAtOnce][kHalfVectors];
         for (int i = 0; i < kColumnsAtOnce; ++i)
-            for (int v = 0; v < kRowVectors; ++v) sum[i][v] = model_.output_bias[columns[i < n ? i : 0]] * weight_[v];
+            for (int v = 0; v < kHalfVectors; ++v) sum[i][v] = model_.output_bias[columns[i < n ? i : 0]] * weight_[v];
         for (int j = 0; j < model_.n_hidden; ++j)
-            for (int v = 0; v < kRowVectors; ++v) {
+            for (int v = 0; v < kHalfVectors; ++v) {
                 const Vec hidden = load(scratch_.hidden_sum + j * kBlockLanes + v * kLanes);
                 for (int i = 0; i < kColumnsAtOnce; ++i) sum[i][v] += weight[i][j] * hidden;
             }
         for (int i = 0; i < n; ++i) {
             alignas(64) float lanes[kBlockLanes];
-            for (int v = 0; v < kRowVectors; ++v) store(lanes + v * kLanes, sum[i][v]);
+            for (int v = 0; v < kHalfVectors; ++v) store(lanes + v * kLanes, sum[i][v]);
             visit_sums(columns[i], lanes, visit);
         }
     }
