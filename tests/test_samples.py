@@ -9,7 +9,7 @@ from tests import tolerances
 from tests.random_models import MIXED, random_case
 from tests.test_importance_impute import IMAGES, LAYOUTS, assert_as_good_as_eager, errors, on_cpu, run
 from vsae_fast.ops.importance_impute import importance_impute
-from vsae_fast.ops.stopping import LOOK
+from vsae_fast.ops.stopping import LOOK, SEGMENTS_PER_LOOK, segments_needed
 
 # ---- mirrored noise --------------------------------------------------------------------------------------------------
 
@@ -113,6 +113,15 @@ def test_sampling_stops_at_the_requested_precision(n_proposals, n_samples, mirro
     stopped = result.n_spent < n_samples
     assert (full.imputed - result.imputed)[stopped].abs().max() < 0.05 * tolerances.STANDARD_ERRORS
     assert torch.equal(full.imputed[~stopped], result.imputed[~stopped])
+
+
+@pytest.mark.parametrize(("effective", "needed"), [(2, 0), (5, SEGMENTS_PER_LOOK)])
+def test_segments_that_hold_a_sample_each_say_nothing(effective, needed):
+    """Equal values of every segment: no error is seen, and of few samples none would be."""
+    weight = torch.ones(SEGMENTS_PER_LOOK, 1, dtype=torch.float64)
+    square = weight * SEGMENTS_PER_LOOK / effective
+    found = segments_needed(weight, square, weight.unsqueeze(-1), torch.ones(1, 1), tolerance=0.05)
+    assert found.tolist() == [needed]
 
 
 def assert_a_large_effective_size_is_enough(kernel):

@@ -19,7 +19,7 @@ inline constexpr bool kManyRegisters = true;
 #else
 inline constexpr bool kManyRegisters = kLanes == 16;
 #endif
-inline constexpr int kVectorsAtOnce = kManyRegisters && kVectors > 2 ? 4 : 2;
+inline constexpr int kVectorsAtOnce = kManyRegisters ? 4 : 2;  // where there are so many
 inline constexpr int kTilesAtOnce = kLanes == 16 ? 2 : 1;
 
 // How the sums of a layer begin and what becomes of them; `from(r)` is the same for the outputs from row r on.
