@@ -11,6 +11,7 @@ from vsae_fast.ops.importance_impute import expected_value
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.sample_moments import sample_moments
 
+SAMPLING = import_module("vsae_fast.ops.sample_moments")  # whose package exports a function of that name
 # Of 20 hidden neurons, the first has narrow blocks alone; the second's go through the hidden vectors' second moments.
 BLOCKS = AttributeLayout(("numerical", "numerical", "categorical", "numerical"), (1, 5, 3, 4))
 WIDE_BLOCKS = AttributeLayout(("numerical", "numerical", "categorical", "numerical"), (70, 1, 3, 37))
@@ -62,11 +63,10 @@ def test_bound_on_the_moments_is_the_mean_bound_on_drawn_samples(generator):
     n_samples, n_draws = 7, 20_000
     case = random_case(BLOCKS, 1, 1)
     seed = torch.Generator().manual_seed(3)
-    drawn = torch.randn(4, case.mean.numel(), generator=seed, dtype=torch.float64)
-    noise = torch.cat([drawn, -drawn[:3]])
+    noise = torch.cat(list(SAMPLING._noise(case.mean, n_samples, TorchDraws(seed))))
     seed.manual_seed(3)  # the same samples of z
     moment, variance = sample_moments(case.mean, case.scale, case.decoders, n_samples=n_samples, draws=TorchDraws(seed))
-    _, outputs = case.decoders.decode(case.mean + case.scale * noise[:, None])  # [S, 1, D]
+    _, outputs = case.decoders.decode(case.mean + case.scale * noise)  # [S, 1, D]
     many = outputs.expand(-1, n_draws, -1).reshape(-1, 1, BLOCKS.n_columns)
     x = sample_data(many, case.decoders, TorchDraws(generator))[:, 0]
     other = torch.randn(1, BLOCKS.n_columns, generator=generator, dtype=torch.float64)
@@ -88,12 +88,24 @@ def test_bound_on_the_moments_is_the_mean_bound_on_drawn_samples(generator):
     assert (score(moment, variance) - drawn.mean()).abs() <= tolerances.STANDARD_ERRORS * error
 
 
-def test_half_of_a_block_mirrors_the_other_half():
-    noise = import_module("vsae_fast.ops.sample_moments")._noise
-    whole, rest = noise(torch.zeros(3, 4), 13, StreamDraws(0))
-    assert torch.equal(whole[5:], -whole[:5])
-    assert torch.equal(rest[2:], -rest[:1])
-    assert len(torch.cat([whole[:5], rest[:2]]).unique()) == 7 * 3 * 4
+def test_samples_of_a_quartet_differ_by_the_signs_of_both_halves():
+    whole, rest = SAMPLING._noise(torch.zeros(17, 5), 13, StreamDraws(0))
+    assert whole.shape == (8, 17, 5)
+    assert rest.shape == (5, 17, 5)
+    sign = torch.tensor([1.0, 1.0, -1.0, -1.0, -1.0])
+    for first in (whole[:4], whole[4:], rest[:4]):
+        assert torch.equal(first[1], -first[0])
+        assert torch.equal(first[2], sign * first[0])
+        assert torch.equal(first[3], -first[2])
+    assert len(torch.cat([whole[::4], rest[::4]]).unique()) == 4 * 17 * 5
+
+
+def test_noise_is_standard_normal():
+    noise = torch.cat(list(SAMPLING._noise(torch.zeros(32, 6), 800, StreamDraws(1))))
+    drawn = noise[::4].flatten()  # quartets share their squares
+    error = tolerances.STANDARD_ERRORS * (2 / len(drawn)) ** 0.5
+    assert abs(drawn.mean()) <= tolerances.STANDARD_ERRORS / len(drawn) ** 0.5
+    assert abs(drawn.var() - 1) <= error
 
 
 def test_no_gradient_reaches_the_sampling_pass():

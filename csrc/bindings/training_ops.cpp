@@ -207,7 +207,7 @@ void bind_training_ops(py::module_& module) {
             MomentSampler sampler({attribute_start, attribute_kind, n_latent}, data_decoder.n_hidden(), n_samples,
                                   n_rows);
             sampler.prepare(
-                mask_decoder, data_decoder,
+                kernels, mask_decoder, data_decoder,
                 {n_rows, means.data(), log_variance.data(), context ? &of_rows : nullptr, log_scales.data()}, draws,
                 work.n_threads());
             work.tasks(sampler.n_tasks(), [&](int task, int thread) { sampler.run_task(kernels, task, thread); });

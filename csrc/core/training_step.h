@@ -5,6 +5,8 @@
 // them.
 #pragma once
 
+#include "core/importance_impute.h"
+
 namespace vsae {
 
 inline constexpr int kLine = 16;  // floats in 64 bytes
@@ -112,36 +114,56 @@ struct Latents {
     float* z;
 };
 
-// First layers of samples and their mirror images, from the products of the samples' noise: row r is that of the centre
-// plus its product, row `rows` + r, for the first `images` of them, that of the centre minus it. Rows of the products
-// belong to rows first_row, first_row + 1, ... of a block of samples of `n_rows` rows, each with its own centre.
-struct MirroredRows {
-    int rows;
-    int images;
-    int columns;  // whole lines
-    int stride;   // of product, centre and out
-    const float* product;
-    const float* centre;  // [n_rows, columns]
-    long first_row;
+// Rows of which sample_moments decodes one to a lane.
+inline constexpr int kRowsPerGroup = 16;
+// Samples from one draw of noise: the signs of its first and second half of latents, ++, --, +-, -+.
+inline constexpr int kQuartet = 4;
+
+// A group of rows as sample_moments takes it: their scales, and the first layers of both decoders where z is the mean.
+struct SampledRows {
     int n_rows;
-    float slope;  // of LeakyReLU; 1 leaves the sums as they are
-    float* out;   // [rows + images, columns]
+    int n_latent;
+    int latent_stride;
+    const float* mean;  // [n_rows, L]
+    const float* log_variance;
+    const float* context;  // [n_rows, outputs of the first data layer], or null
+    int context_stride;
+    DenseLayer mask_layer, data_layer;  // the first ones
+    float* latents;                     // [L, 16], for this call alone
+    float* scale;                       // [L, 16]
+    float* mask_centre;                 // [padded outputs, 16]
+    float* data_centre;
 };
 
-// What a block of S samples of N rows adds to the sums of E[x | z]: outputs of numerical columns and their squares,
-// class probabilities of categorical ones (whose squares are left at zero).
+// Samples of z of a group of rows, and the sums of E[x | z] over them: outputs of numerical columns and their squares,
+// class probabilities of categorical ones, whose squares are zero.
 struct SampleMoments {
     int n_samples;
     int n_rows;
+    int n_latent;
+    int n_mask_layers, n_data_layers;
+    const DenseLayer* mask_layers;  // the last one gives the logits
+    const DenseLayer* data_layers;  // but for the output layer
+    float slope;                    // of LeakyReLU
+    const float* scale;             // [L, 16]
+    const float* mask_centre;
+    const float* data_centre;
+    const float* noise;  // [L, 16] of each quartet
+    long noise_step;
+    const DenseLayer* output;  // of the attributes that are decoded, or null
     int n_attributes;
-    int n_columns;
-    const int* attribute_start;
+    const int* attribute_start;  // first output of each
     const int* attribute_kind;
-    const float* output;  // [S N, D]
-    int column_stride;
-    float* total;    // [N, D], stride column_stride
-    float* square;   // [N, D]
-    float* scratch;  // [D] for this call alone; null without categorical columns
+    float* total;   // [outputs, 16]
+    float* square;  // [outputs, 16]
+    float* hidden;  // where the last hidden vectors of sample k and row r go, k hidden_step + r hidden_stride; or null
+    long hidden_step;
+    int hidden_stride;
+    // For this call alone:
+    float* deviation;                    // [L, 16]
+    float *mask_product, *data_product;  // [2, padded outputs of the first layer, 16]
+    float *even, *odd;                   // [padded outputs of the widest layer, 32]
+    float* probability;                  // [padded outputs of the mask decoder, 32]
 };
 
 // The samples of one row, `step` floats apart, as deviations from their mean that follow each other by `stride` floats.

@@ -11,7 +11,7 @@ BlockMoments::BlockMoments(std::vector<ColumnRange> blocks, int n_columns, int n
       n_hidden_(n_hidden),
       n_samples_(n_samples),
       stride_(row_stride(n_hidden)),
-      hidden_(static_cast<long>(n_samples) * max_rows * stride_),
+      hidden_(AlignedBuffer::zeros(static_cast<long>(n_samples) * max_rows * stride_)),
       mean_(AlignedBuffer::zeros(static_cast<long>(max_rows) * stride_)),
       transposed_(AlignedBuffer::zeros(static_cast<long>(n_columns) * stride_)) {
     for (std::size_t b = 0; b < blocks_.size(); ++b)

@@ -115,7 +115,7 @@ static void dense_tiles(const float* weight, long next_tile, int n_in, int n_out
 }
 
 // out = bias + R in for an upper triangular R packed by pack_triangle.
-static void dense_triangle(const float* packed, const float* bias, int n, const float* in, float* out) {
+static inline void dense_triangle(const float* packed, const float* bias, int n, const float* in, float* out) {
     for (int first = 0; first < n; first += kTileRows) {
         dense_vectors<1, kBlock>(packed, 0, n - first, in + static_cast<long>(first) * kBlock,
                                  out + static_cast<long>(first) * kBlock, Linear{bias + first});

@@ -21,6 +21,12 @@ struct RowMajorLayer {
 
 class FoldedMlp {
    public:
+    struct Layer {
+        int n_in, n_out;
+        bool active;
+        AlignedBuffer weight, bias;  // [n_in, n_out] with rows of row_stride(n_out), and a row
+    };
+
     // Layers that have been folded already.
     FoldedMlp(const TrainingKernels& kernels, const std::vector<RowMajorLayer>& layers, float slope)
         : kernels_(kernels), slope_(slope) {
@@ -60,7 +66,7 @@ class FoldedMlp {
             }
             const bool active = layer.shape.norm || layer.shape.activation;
             if (!layers_.empty() && !layers_.back().active) {
-                Folded before = std::move(layers_.back());
+                Layer before = std::move(layers_.back());
                 layers_.pop_back();
                 AlignedBuffer merged = AlignedBuffer::zeros(static_cast<long>(before.n_in) * stride),
                               merged_bias = AlignedBuffer::zeros(stride);
@@ -79,13 +85,15 @@ class FoldedMlp {
     // Factor of the first layer's outputs, which a context has to be multiplied by.
     const std::vector<float>& factors() const { return factors_; }
 
+    const std::vector<Layer>& layers() const { return layers_; }
+    float slope() const { return slope_; }  // of LeakyReLU
     int n_in() const { return layers_.front().n_in; }
     int n_out() const { return layers_.back().n_out; }
 
     // Floats that a row of either scratch buffer takes.
     int scratch_stride() const {
         int widest = 0;
-        for (const Folded& layer : layers_) widest = std::max(widest, row_stride(layer.n_out));
+        for (const Layer& layer : layers_) widest = std::max(widest, row_stride(layer.n_out));
         return widest;
     }
 
@@ -102,53 +110,17 @@ class FoldedMlp {
         }
     }
 
-    // The same in parts, where inputs reach the first layer by turns or are shared by several rows. Its width and the
-    // slope of its activation:
-    int first_columns() const { return whole_lines(layers_.front().n_out); }
-    int first_stride() const { return row_stride(layers_.front().n_out); }
-    float first_slope() const { return slope_of(layers_.front()); }
-    const float* first_bias() const { return layers_.front().bias.data(); }
-    // Products of its first `n_inputs` inputs, with a bias or without, and not activated.
-    void multiply_first_inputs(const float* in, int in_stride, int n_inputs, int rows, const float* bias,
-                               float* to) const {
-        kernels_.product({in, in_stride, 1, layers_.front().weight.data(), first_stride(), bias, to, first_stride(),
-                          rows, first_columns(), n_inputs, false});
-    }
-    // Adds the products of the inputs from `begin` on and activates.
-    void add_last_inputs(const float* in, int in_stride, int begin, int rows, float* to) const {
-        const Folded& first = layers_.front();
-        kernels_.product({in, in_stride, 1, first.weight.data() + static_cast<long>(begin) * first_stride(),
-                          first_stride(), nullptr, to, first_stride(), rows, first_columns(), first.n_in - begin, true,
-                          first_slope()});
-    }
-    // The other layers but the last `n_left`, on outputs of the first one; layers write to `odd` and `even` by turns.
-    // Returns the outputs of the last one that was run.
-    const float* run_further(float* even, float* odd, int rows, int n_left = 0) const {
-        Matrix x{even, first_stride()};
-        for (std::size_t i = 1; i + static_cast<std::size_t>(n_left) < layers_.size(); ++i)
-            x = run_layer(layers_[i], x, rows, i % 2 ? odd : even);
-        return x.data;
-    }
-
    private:
-    struct Folded {
-        int n_in, n_out;
-        bool active;
-        AlignedBuffer weight, bias;
-    };
-
-    float slope_of(const Folded& layer) const { return layer.active ? slope_ : 1.0f; }
-
-    Matrix run_layer(const Folded& layer, Matrix in, int rows, float* to) const {
+    Matrix run_layer(const Layer& layer, Matrix in, int rows, float* to) const {
         const int stride = row_stride(layer.n_out);
         kernels_.product({in.data, in.stride, 1, layer.weight.data(), stride, layer.bias.data(), to, stride, rows,
-                          whole_lines(layer.n_out), layer.n_in, false, slope_of(layer)});
+                          whole_lines(layer.n_out), layer.n_in, false, layer.active ? slope_ : 1.0f});
         return {to, stride};
     }
 
     const TrainingKernels& kernels_;
     float slope_;
-    std::vector<Folded> layers_;
+    std::vector<Layer> layers_;
     std::vector<float> factors_;
 };
 

@@ -24,7 +24,7 @@ void Network::sample_unobserved_and_forward(int n_samples, int n) {
         sampler_ =
             std::make_unique<MomentSampler>(Attributes{shape_.attribute_start, shape_.attribute_kind, n_latent_},
                                             data_decoder->n_hidden(), objective_.n_unobserved_samples, max_rows_);
-    sampler_->prepare(*mask_decoder, *data_decoder,
+    sampler_->prepare(work_.kernels, *mask_decoder, *data_decoder,
                       {n, mean_.data(), log_variance_.data(), shape_.skip ? &context : nullptr, log_scale_.data()},
                       draws_, work_.n_threads());
     work_.tasks(1 + sampler_->n_tasks(), [&](int task, int thread) {

@@ -1,8 +1,9 @@
 // Moments of x ~ p(x | z) over samples of z from both decoders in evaluation mode (phase 2 of appendix D).
 //
-// The noise of a block's second half is that of its first half negated: both decoders begin with a linear layer,
-// W z = W mean + W (scale e), whose first term is one of the row and whose second one serves a sample and its mirror
-// image. Odd terms of the sampling error cancel on top.
+// Sixteen rows are decoded side by side, a row in every lane, so that sums over the samples stay in their lanes.
+// Samples come in quartets: one draw of noise with four combinations of signs, of its first and its second half of
+// latents. Both decoders begin with a linear layer, whose products four samples share; odd terms of the sampling error
+// in either half cancel on top.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include "cpu/aligned_buffer.h"
 #include "cpu/block_moments.h"
 #include "cpu/folded_mlp.h"
+#include "cpu/packed_stack.h"
 #include "cpu/shared_work.h"
 
 namespace vsae {
@@ -48,8 +50,8 @@ class MomentSampler {
 
     // Copies what it needs of the rows, keeps the decoders' addresses and takes the streams that the tasks will draw
     // from; tasks will run on `n_threads` threads.
-    void prepare(const FoldedMlp& mask_decoder, const FoldedMlp& data_decoder, const Rows& rows, Draws& draws,
-                 int n_threads);
+    void prepare(const TrainingKernels& kernels, const FoldedMlp& mask_decoder, const FoldedMlp& data_decoder,
+                 const Rows& rows, Draws& draws, int n_threads);
     int n_tasks() const { return n_blocks_; }
     void run_task(const TrainingKernels& kernels, int task, int thread);
     // Writes mean and variance of x, [N, D] with stride row_stride(D): variances of an attribute's columns are their
@@ -59,28 +61,30 @@ class MomentSampler {
    private:
     // What one thread needs.
     struct Scratch {
-        AlignedBuffer noise, deviation, product, even, odd, probability, output, share;
+        AlignedBuffer noise, deviation, mask_product, data_product, even, odd, probability;
     };
 
     Attributes attributes_;
-    int n_hidden_, n_samples_, max_rows_, n_blocks_, latent_stride_, hidden_stride_, attribute_stride_;
+    int n_hidden_, n_samples_, max_rows_, n_blocks_, n_groups_, latent_stride_, hidden_stride_;
     std::vector<int> decoded_;       // attributes whose outputs are decoded sample by sample
     std::vector<int> start_, kind_;  // of these
-    int decoded_stride_;
-    AlignedBuffer weight_, bias_;         // of their outputs
-    std::unique_ptr<BlockMoments> wide_;  // the others, if there are any
-    AlignedBuffer total_, square_;        // of each block of samples
-    AlignedBuffer no_mean_;  // zeros: deviations from the mean are drawn, the mean itself is in the centres
-    AlignedBuffer log_variance_, log_scale_;
+    AlignedBuffer output_weight_, output_bias_;
+    PackedStack mask_layers_, data_layers_, output_;
+    std::unique_ptr<BlockMoments> wide_;       // the other attributes, if there are any
+    AlignedBuffer total_, square_;             // of each block of samples and group, [outputs, 16]
+    AlignedBuffer scale_, latents_;            // of each group, [L, 16]; of one
     AlignedBuffer mask_centre_, data_centre_;  // first layers where the noise is zero
+    AlignedBuffer log_scale_;
     std::vector<Scratch> scratch_;
-    const FoldedMlp *mask_decoder_ = nullptr, *data_decoder_ = nullptr;
+    const FoldedMlp* data_decoder_ = nullptr;
     int n_rows_ = 0;
     Draws draws_{};
 
-    bool any_categorical() const;
     void split(int max_rows);
-    const float* decode(const TrainingKernels& kernels, Scratch& scratch, long row, int rows, int images);
+    void pack(const FoldedMlp& mask_decoder, const FoldedMlp& data_decoder);
+    int n_decoded() const { return start_.back(); }
+    long group_floats(const DenseLayer& layer) const { return static_cast<long>(padded(layer.n_out)) * kRowsPerGroup; }
+    long moment_floats() const { return static_cast<long>(n_decoded()) * kRowsPerGroup; }
     void finish_decoded(float* moment, float* variance) const;
 };
 

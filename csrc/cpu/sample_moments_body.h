@@ -1,78 +1,192 @@
-// First layers of mirrored samples, and sums of E[x | z] over samples of z from the data decoder's outputs.
+// Sums of E[x | z] over samples of z, a row in every lane, and moments of hidden vectors.
+//
+// Both decoders begin with a linear layer: W z = W mean + W (scale e) has a first term of the row, and for the four
+// signs of a quartet the second is that of two products, each over half of the latents.
 #pragma once
 
-#include "core/importance_impute.h"
+#include <algorithm>
+
 #include "core/training_step.h"
-#include "cpu/simd.h"
+#include "cpu/dense.h"
 
 namespace vsae {
 namespace VSAE_ISA {
 
-static void mirror(const MirroredRows& m) {
-    const Vec slope = splat(m.slope);
-    for (long r = 0; r < m.rows; ++r) {
-        const float* centre = m.centre + (m.first_row + r) % m.n_rows * m.stride;
-        const float* product = m.product + r * m.stride;
-        float* out = m.out + r * m.stride;
-        for (int c = 0; c < m.columns; c += kLanes) {
-            const Vec sum = load(centre + c) + load(product + c);
-            store(out + c, max(sum, slope * sum));
-        }
-        if (r >= m.images) continue;
-        out += static_cast<long>(m.rows) * m.stride;
-        for (int c = 0; c < m.columns; c += kLanes) {
-            const Vec sum = load(centre + c) - load(product + c);
-            store(out + c, max(sum, slope * sum));
-        }
+static_assert(kRowsPerGroup == kBlockLanes);
+
+// First layers of a sample in a block's first half, centre + product, and of its image in the second, centre - product;
+// both are [n_out, 16].
+struct MirroredRows {
+    const float* centre;
+    float slope;  // 1 where there is no activation
+    const float* product;
+    MirroredRows from(int row) const { return {centre + row * kBlockLanes, slope, product + row * kBlockLanes}; }
+    Vec begin(int row, int v) const {
+        const int at = row * kBlockLanes + v % kHalfVectors * kLanes;
+        return v < kHalfVectors ? load(centre + at) + load(product + at) : load(centre + at) - load(product + at);
+    }
+    Vec end(int, Vec sum) const { return max(sum, slope * sum); }
+};
+
+// Bias and products of the first `n_in` inputs, [n_out, 16], not activated.
+struct Centre {
+    const float* bias;
+    Centre from(int row) const { return {bias + row}; }
+    Vec begin(int row, int) const { return splat(bias[row]); }
+    Vec end(int, Vec sum) const { return sum; }
+};
+
+// [n_rows, n] to [n, 16], zeros in the lanes past the rows.
+static void rows_to_lanes(const float* from, long stride, int n_rows, int n, float* to) {
+    for (int c = 0; c < n; ++c, to += kRowsPerGroup) {
+        for (int r = 0; r < n_rows; ++r) to[r] = from[r * stride + c];
+        for (int r = n_rows; r < kRowsPerGroup; ++r) to[r] = 0.0f;
     }
 }
 
-// Adds the class probabilities of one sample of a row.
-static inline void add_probabilities(const SampleMoments& s, const float* logit, float* total) {
-    float* share = s.scratch;
-    for (int a = 0; a < s.n_attributes; ++a) {
-        const int begin = s.attribute_start[a], end = s.attribute_start[a + 1];
-        if (s.attribute_kind[a] != kCategorical) {
-            for (int c = begin; c < end; ++c) share[c] = 0.0f;
-            continue;
-        }
-        float top = logit[begin];
-        for (int c = begin + 1; c < end; ++c) top = logit[c] > top ? logit[c] : top;
-        for (int c = begin; c < end; ++c) share[c] = logit[c] - top;
-    }
-    for (int c = 0; c < s.n_columns; c += kLanes) store(share + c, exp(load(share + c)));
-    for (int a = 0; a < s.n_attributes; ++a) {
-        if (s.attribute_kind[a] != kCategorical) continue;
-        const int begin = s.attribute_start[a], end = s.attribute_start[a + 1];
-        float sum = 0;
-        for (int c = begin; c < end; ++c) sum += share[c];
-        const float inverse = 1.0f / sum;
-        for (int c = begin; c < end; ++c) total[c] += share[c] * inverse;
-    }
+static void centre_rows(const SampledRows& s) {
+    rows_to_lanes(s.log_variance, s.latent_stride, s.n_rows, s.n_latent, s.scale);
+    for (int i = 0; i < s.n_latent * kRowsPerGroup; i += kLanes) store(s.scale + i, exp(0.5f * load(s.scale + i)));
+    rows_to_lanes(s.mean, s.latent_stride, s.n_rows, s.n_latent, s.latents);
+    const auto multiply = [&](const DenseLayer& layer, float* to) {
+        dense_tiles<kRowsPerGroup>(layer.weight, floats_per_tile(layer), s.n_latent, layer.n_out, s.latents, to,
+                                   Centre{layer.bias});
+    };
+    multiply(s.mask_layer, s.mask_centre);
+    multiply(s.data_layer, s.data_centre);
+    if (!s.context) return;
+    for (int c = 0; c < s.data_layer.n_out; ++c)
+        for (int r = 0; r < s.n_rows; ++r)
+            s.data_centre[c * kRowsPerGroup + r] += s.context[static_cast<long>(r) * s.context_stride + c];
 }
 
-static void sample_moments(const SampleMoments& s) {
-    for (long row = 0; row < s.n_rows; ++row) {
-        float* total = s.total + row * s.column_stride;
-        float* square = s.square + row * s.column_stride;
-        for (int c = 0; c < whole_lines(s.n_columns); c += kLanes) {
-            Vec sum{}, sum_of_squares{};
-            for (long k = 0; k < s.n_samples; ++k) {
-                const Vec output = load(s.output + (k * s.n_rows + row) * s.column_stride + c);
-                sum += output;
-                sum_of_squares += output * output;
+class RowSampler {
+   public:
+    explicit RowSampler(const SampleMoments& s) : s_(s) {}
+
+    void run() const {
+        if (s_.output) {
+            std::fill_n(s_.total, s_.output->n_out * kRowsPerGroup, 0.0f);
+            std::fill_n(s_.square, s_.output->n_out * kRowsPerGroup, 0.0f);
+        }
+        for (int first = 0; first < s_.n_samples; first += kQuartet) {
+            draw(s_.noise + first / kQuartet * s_.noise_step);
+            for (int pair = 0; pair < 2; ++pair) {
+                const int sample = first + 2 * pair, count = std::min(s_.n_samples - sample, 2);
+                if (count > 0) add(decode(pair), sample, count);
             }
-            store(total + c, sum);
-            store(square + c, sum_of_squares);
         }
-        if (!s.scratch) continue;
-        for (int a = 0; a < s.n_attributes; ++a)
-            if (s.attribute_kind[a] == kCategorical)
-                for (int c = s.attribute_start[a]; c < s.attribute_start[a + 1]; ++c) total[c] = square[c] = 0.0f;
-        for (long k = 0; k < s.n_samples; ++k)
-            add_probabilities(s, s.output + (k * s.n_rows + row) * s.column_stride, total);
     }
-}
+
+   private:
+    const SampleMoments& s_;
+
+    void draw(const float* noise) const {
+        for (int i = 0; i < s_.n_latent * kRowsPerGroup; i += kLanes)
+            store(s_.deviation + i, load(s_.scale + i) * load(noise + i));
+        multiply(s_.mask_layers[0], s_.mask_product);
+        multiply(s_.data_layers[0], s_.data_product);
+    }
+
+    // Products of the deviations, then of those with the second half negated.
+    void multiply(const DenseLayer& layer, float* product) const {
+        const int half = s_.n_latent / 2;
+        const long floats = static_cast<long>(padded(layer.n_out)) * kRowsPerGroup;
+        const auto part = [&](int begin, int end, float* to) {
+            dense_tiles<kRowsPerGroup>(layer.weight + static_cast<long>(begin) * kTileRows, floats_per_tile(layer),
+                                       end - begin, layer.n_out, s_.deviation + begin * kRowsPerGroup, to, Plain{});
+        };
+        part(0, half, product);
+        part(half, s_.n_latent, product + floats);
+        for (long i = 0; i < floats; i += kLanes) {
+            const Vec one = load(product + i), other = load(product + floats + i);
+            store(product + i, one + other);
+            store(product + floats + i, one - other);
+        }
+    }
+
+    MirroredRows first_layer(const DenseLayer& layer, const float* centre, const float* product, int pair) const {
+        const long floats = static_cast<long>(padded(layer.n_out)) * kRowsPerGroup;
+        return {centre, layer.activation ? s_.slope : 1.0f, product + pair * floats};
+    }
+
+    // The data decoder's last hidden vectors of a sample and its image, [H, 32].
+    const float* decode(int pair) const {
+        const DenseLayer &mask = s_.mask_layers[0], &data = s_.data_layers[0];
+        dense_tiles(mask.weight, floats_per_tile(mask), 0, mask.n_out, nullptr, s_.even,
+                    first_layer(mask, s_.mask_centre, s_.mask_product, pair));
+        const float* logits = further_layers(s_.mask_layers, s_.n_mask_layers);
+        const int n_logits = s_.mask_layers[s_.n_mask_layers - 1].n_out;
+        for (int i = 0; i < n_logits * kBlock; i += kLanes) store(s_.probability + i, sigmoid(load(logits + i)));
+        dense_tiles(data.weight + static_cast<long>(s_.n_latent) * kTileRows, floats_per_tile(data), n_logits,
+                    data.n_out, s_.probability, s_.even, first_layer(data, s_.data_centre, s_.data_product, pair));
+        return further_layers(s_.data_layers, s_.n_data_layers);
+    }
+
+    const float* further_layers(const DenseLayer* layers, int n_layers) const {
+        const float* in = s_.even;
+        for (int i = 1; i < n_layers; ++i) {
+            float* out = i % 2 ? s_.odd : s_.even;
+            dense(layers[i], layers[i].bias, in, out, s_.slope);
+            in = out;
+        }
+        return in;
+    }
+
+    void add(const float* hidden, int sample, int count) const {
+        if (s_.hidden)
+            for (int k = 0; k < count; ++k) keep(hidden + k * kRowsPerGroup, sample + k);
+        if (!s_.output) return;
+        float* output = hidden == s_.even ? s_.odd : s_.even;
+        dense(*s_.output, s_.output->bias, hidden, output, s_.slope);
+        for (int a = 0; a < s_.n_attributes; ++a) {
+            const int begin = s_.attribute_start[a], width = s_.attribute_start[a + 1] - begin;
+            float *of_attribute = output + static_cast<long>(begin) * kBlock, *total = s_.total + begin * kRowsPerGroup;
+            if (s_.attribute_kind[a] == kNumerical)
+                add_values(of_attribute, width, count, total, s_.square + begin * kRowsPerGroup);
+            else
+                add_probabilities(of_attribute, width, count, total);
+        }
+    }
+
+    void keep(const float* hidden, int sample) const {
+        const int n_hidden = s_.data_layers[s_.n_data_layers - 1].n_out;
+        float* to = s_.hidden + sample * s_.hidden_step;
+        for (int r = 0; r < s_.n_rows; ++r, to += s_.hidden_stride)
+            for (int h = 0; h < n_hidden; ++h) to[h] = hidden[h * kBlock + r];
+    }
+
+    static void add_values(const float* output, int width, int count, float* total, float* square) {
+        for (int c = 0; c < width; ++c)
+            for (int v = 0; v < kHalfVectors; ++v) {
+                const float* value = output + c * kBlock + v * kLanes;
+                const int at = c * kRowsPerGroup + v * kLanes;
+                const Vec one = load(value), image = count > 1 ? load(value + kBlockLanes) : Vec{};
+                store(total + at, load(total + at) + (one + image));
+                store(square + at, load(square + at) + (one * one + image * image));
+            }
+    }
+
+    static void add_probabilities(float* logits, int width, int count, float* total) {
+        for (int v = 0; v < count * kHalfVectors; ++v) {
+            float* own = logits + v * kLanes;
+            Vec top = load(own), sum{};
+            for (int c = 1; c < width; ++c) top = max(top, load(own + c * kBlock));
+            for (int c = 0; c < width; ++c) {
+                const Vec e = exp(load(own + c * kBlock) - top);
+                store(own + c * kBlock, e);
+                sum += e;
+            }
+            const Vec inverse = 1.0f / sum;
+            for (int c = 0; c < width; ++c) {
+                float* to = total + c * kRowsPerGroup + v % kHalfVectors * kLanes;
+                store(to, load(to) + load(own + c * kBlock) * inverse);
+            }
+        }
+    }
+};
+
+static void sample_moments(const SampleMoments& s) { RowSampler(s).run(); }
 
 // Mean over the samples of a row, and their deviations from it.
 static void centre(const CentredRow& r) {

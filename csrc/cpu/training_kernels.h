@@ -17,7 +17,7 @@ struct TrainingKernels {
     void (*sigmoid)(const float* logits, int rows, int columns, int logit_stride, float* out, int out_stride);
     void (*draw_latents)(const Latents&);
     void (*log_weights)(const LogWeights&);
-    void (*mirror)(const MirroredRows&);
+    void (*centre_rows)(const SampledRows&);
     void (*sample_moments)(const SampleMoments&);
     void (*centre)(const CentredRow&);
     float (*dot)(const float* x, const float* y, long floats);

@@ -44,12 +44,9 @@ static void scale_rows(float* h, int rows, int columns, int stride, const float*
 
 extern const TrainingKernels training_kernels;
 const TrainingKernels training_kernels = {
-    product,           normalise,   normalise_backward,
-    activate_backward, column_sum,  sigmoids,
-    draw_latents,      log_weights, mirror,
-    sample_moments,    centre,      dot,
-    scale_rows,        adam,        squared_norm,
-    fill_uniform,      fill_normal,
+    product,      normalise,   normalise_backward, activate_backward, column_sum,  sigmoids,
+    draw_latents, log_weights, centre_rows,        sample_moments,    centre,      dot,
+    scale_rows,   adam,        squared_norm,       fill_uniform,      fill_normal,
 };
 
 }  // namespace VSAE_ISA

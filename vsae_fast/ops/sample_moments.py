@@ -4,8 +4,9 @@ For s = 1..S: ``z_s ~ q(z | x_o, m)``. The paper draws ``x_s ~ p(x | z_s)`` too 
 here that average is taken in closed form, sample by sample of z. The bound is linear in the one-hot levels and in the
 first two moments of the numbers, so that its gradient has the same expectation and less variance.
 
-Half of a block's samples are mirror images of the other half: both decoders begin with a linear layer, whose products a
-sample and its image share, and odd terms of the sampling error cancel.
+Samples come in quartets: one draw of noise with four combinations of signs, of its first and its second half of
+latents. Both decoders begin with a linear layer, whose products four samples share, and in either half odd terms of the
+sampling error cancel.
 
 The result is the mean of ``E[x | z_s]`` and the variance of numbers, reduced to what the bound needs: columns of one
 attribute share their scale, so that the mean of their variances will do. Samples are decoded in small blocks: nothing
@@ -26,7 +27,8 @@ from vsae_fast.ops.importance_impute import expected_value
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.registry import Addresses, Op, check_like
 
-BLOCK = 10  # samples decoded at once; csrc/cpu/sample_moments.cpp draws in the same blocks
+BLOCK, QUARTET = 8, 4  # samples drawn at once, and with one draw of noise; also in csrc/cpu/sample_moments.cpp
+ROWS = 16  # side by side in the noise: kRowsPerGroup of csrc/core/training_step.h
 
 
 def _decode_and_sum(
@@ -50,12 +52,15 @@ def _decode_and_sum(
 
 
 def _noise(mean: torch.Tensor, n_samples: int, draws: Draws) -> Iterator[torch.Tensor]:
-    """Standard normal numbers of the samples, (S', N, L) at a time: half of them, then these negated."""
+    """Standard normal numbers of the samples, (S', N, L) at a time, in quartets that differ by signs alone."""
+    n_rows, n_latent = mean.shape
+    n_groups = -(-n_rows // ROWS)
+    sign = torch.where(torch.arange(n_latent, device=mean.device) < n_latent // 2, 1.0, -1.0).to(mean.dtype)
     for begin in range(0, n_samples, BLOCK):
         count = min(BLOCK, n_samples - begin)
-        drawn = (count + 1) // 2
-        noise = draws.normal((drawn * mean.numel(),), mean).view(drawn, *mean.shape)
-        yield torch.cat([noise, -noise[: count - drawn]])
+        drawn = draws.normal((-(-count // QUARTET), n_groups, n_latent, ROWS), mean)
+        noise = drawn.movedim(-1, -2).reshape(len(drawn), -1, n_latent)[:, :n_rows]
+        yield torch.stack([noise, -noise, noise * sign, -noise * sign], 1).flatten(0, 1)[:count]
 
 
 def _variance(spread: torch.Tensor, decoders: FoldedDecoders) -> torch.Tensor:
