@@ -124,10 +124,10 @@ def test_no_gradient_reaches_the_sampling_pass():
     [MIXED, NUMERICAL_12, CATEGORICAL, BLOCKS, WIDE_BLOCKS],
     ids=["mixed", "numbers", "levels", "blocks", "wide-blocks"],
 )
-@pytest.mark.parametrize("n_samples", [1, 10, 37])
+@pytest.mark.parametrize(("n_rows", "n_samples"), [(13, 1), (13, 10), (40, 3), (16, 37)])
 @pytest.mark.parametrize("context", [False, True])
-def test_kernel_draws_and_sums_what_the_reference_does(layout, n_samples, context, level):
-    case = random_case(layout, 13, 1, context=context, data_widths=(33, 20))
+def test_kernel_draws_and_sums_what_the_reference_does(layout, n_rows, n_samples, context, level):
+    case = random_case(layout, n_rows, 1, context=context, data_widths=(33, 20))
     (mean, scale, *_, decoders), keywords = case.arguments(torch.float32)
     options = {"n_samples": n_samples, "context": keywords["context"]}
     ours_draws, their_draws = StreamDraws(5), StreamDraws(5)
@@ -144,6 +144,18 @@ def test_kernel_draws_and_sums_what_the_reference_does(layout, n_samples, contex
     single = sample_moments(mean, scale, decoders, draws=StreamDraws(5), backend="cpu", **options)
     torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(again, single, strict=True))
+
+
+@pytest.mark.parametrize("widths", [{"mask_widths": (), "data_widths": (1,)}, {"n_latent": 1, "data_widths": (5, 3)}])
+def test_least_networks(widths, level):
+    case = random_case(MIXED, 3, 1, **widths)
+    (mean, scale, *_, decoders), _ = case.arguments(torch.float32)
+    ours, theirs = (
+        sample_moments(mean, scale, decoders, n_samples=6, draws=StreamDraws(5), backend=backend)
+        for backend in ("cpu", "reference")
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        assert ((a - b).abs() <= 1e-4 * b.abs().clamp(min=1)).all()
 
 
 def test_op_has_a_fake():
