@@ -65,7 +65,7 @@ class MomentSampler {
     };
 
     Attributes attributes_;
-    int n_hidden_, n_samples_, max_rows_, n_blocks_, n_groups_, latent_stride_, hidden_stride_;
+    int n_hidden_, n_samples_, n_blocks_, n_groups_, latent_stride_, hidden_stride_;
     std::vector<int> decoded_;       // attributes whose outputs are decoded sample by sample
     std::vector<int> start_, kind_;  // of these
     AlignedBuffer output_weight_, output_bias_;
