@@ -27,8 +27,8 @@ from vsae_fast.ops.importance_impute import expected_value
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.registry import Addresses, Op, check_like
 
-BLOCK, QUARTET = 8, 4  # samples drawn at once, and with one draw of noise; also in csrc/cpu/sample_moments.cpp
-ROWS = 16  # side by side in the noise: kRowsPerGroup of csrc/core/training_step.h
+BLOCK = 8  # samples drawn at once: kSamplesPerBlock of csrc/cpu/sample_moments.cpp
+QUARTET, ROWS = 4, 16  # samples of one draw of noise, rows side by side in it: csrc/core/training_step.h
 
 
 def _decode_and_sum(
