@@ -204,13 +204,13 @@ void bind_training_ops(py::module_& module) {
             SharedWork work(kernels);
             work.set_threads(n_threads);
             Draws draws{seed, number};
-            MomentSampler sampler({attribute_start, attribute_kind, n_latent}, data_decoder.n_hidden(), n_samples,
-                                  n_rows);
+            MomentSampler sampler(kernels, {attribute_start, attribute_kind, n_latent}, data_decoder.n_hidden(),
+                                  n_samples, n_rows);
             sampler.prepare(
-                kernels, mask_decoder, data_decoder,
+                mask_decoder, data_decoder,
                 {n_rows, means.data(), log_variance.data(), context ? &of_rows : nullptr, log_scales.data()}, draws,
                 work.n_threads());
-            work.tasks(sampler.n_tasks(), [&](int task, int thread) { sampler.run_task(kernels, task, thread); });
+            work.tasks(sampler.n_tasks(), [&](int task, int thread) { sampler.run_task(task, thread); });
             sampler.finish(work, moments.data(), variances.data());
             moments.write(at<float>(moment), n_columns);
             variances.write(at<float>(variance), n_columns);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/impute_scratch.h"
+#include "cpu/class_logits.h"
 #include "cpu/dense.h"
 #include "cpu/impute_row.h"
 #include "cpu/weighted_sums.h"
@@ -59,16 +60,7 @@ class CategoricalLikelihood {
             if (row.numerical(a) || row.observed(a)) continue;
             float* logits = of(a);
             Vec share[kVectors];
-            for (int v = 0; v < kVectors; ++v) {
-                const Vec top = largest_logit(logits + v * kLanes, row.width(a));
-                Vec sum{};
-                for (int j = 0; j < row.width(a); ++j) {
-                    const Vec e = exp(load(logits + j * kBlock + v * kLanes) - top);
-                    store(logits + j * kBlock + v * kLanes, e);
-                    sum += e;
-                }
-                share[v] = weight[v] / sum;
-            }
+            for (int v = 0; v < kVectors; ++v) share[v] = weight[v] / exponentiate(logits + v * kLanes, row.width(a));
             float* sums = scratch_.class_sum + static_cast<long>(model_.first_logit[a]) * kBlockLanes;
             for (int j = 0; j < row.width(a); ++j)
                 WeightedSums::add_block(share, logits + static_cast<long>(j) * kBlock, sums + j * kBlockLanes);
@@ -81,12 +73,6 @@ class CategoricalLikelihood {
 
     float* of(int attribute) const {
         return scratch_.logits + static_cast<long>(model_.first_logit[attribute]) * kBlock;
-    }
-
-    static Vec largest_logit(const float* logits, int width) {
-        Vec top = load(logits);
-        for (int j = 1; j < width; ++j) top = max(top, load(logits + j * kBlock));
-        return top;
     }
 
     static int observed_level(const ImputeRow& row, int attribute) {

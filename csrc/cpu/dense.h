@@ -4,6 +4,8 @@
 // single tile reached three quarters of that, whatever the number of vectors.
 #pragma once
 
+#include <utility>
+
 #include "core/importance_impute.h"
 #include "core/sample_order.h"
 #include "core/tile.h"
@@ -47,18 +49,26 @@ struct Plain {
     Vec end(int, Vec sum) const { return sum; }
 };
 
-// A block's first half begins with bias + product, [n_out, 16], its second with bias - product.
-struct Mirrored {
-    const float* bias;
+// A block's first half begins with centre + product, its second with centre - product; products are [n_out, 16]. The
+// lanes of an output share a centre (those of one row's samples), or each has its own (those of 16 rows).
+template <bool kOwnCentres>
+struct MirroredHalves {
+    const float* centre;
     float slope;  // 1 where there is no activation
     const float* product;
-    Mirrored from(int row) const { return {bias + row, slope, product + static_cast<long>(row) * kBlockLanes}; }
+    MirroredHalves from(int row) const {
+        const long lanes = static_cast<long>(row) * kBlockLanes;
+        return {centre + (kOwnCentres ? lanes : row), slope, product + lanes};
+    }
     Vec begin(int row, int v) const {
-        const Vec shared = load(product + row * kBlockLanes + v % kHalfVectors * kLanes);
-        return v < kHalfVectors ? bias[row] + shared : bias[row] - shared;
+        const int at = row * kBlockLanes + v % kHalfVectors * kLanes;
+        const Vec middle = kOwnCentres ? load(centre + at) : splat(centre[row]), shared = load(product + at);
+        return v < kHalfVectors ? middle + shared : middle - shared;
     }
     Vec end(int, Vec sum) const { return max(sum, slope * sum); }
 };
+using Mirrored = MirroredHalves<false>;
+using MirroredRows = MirroredHalves<true>;
 
 // Vectors kFirst..kFirst + kCount - 1 of inputs and outputs that are kStride floats apart.
 template <int kTiles, int kFirst, int kCount, int kStride, class Ends>
@@ -130,6 +140,18 @@ static inline void dense(const DenseLayer& layer, const float* bias, const float
         dense_tiles(layer.weight, floats_per_tile(layer), layer.n_in, layer.n_out, in, out, Active{bias, slope});
     else
         dense_tiles(layer.weight, floats_per_tile(layer), layer.n_in, layer.n_out, in, out, Linear{bias});
+}
+
+// The layers but the first, whose outputs stand in `even`; they write to `odd` and `even` by turns. Returns the last
+// one's.
+static inline const float* further_layers(const DenseLayer* layers, int n_layers, float* even, float* odd,
+                                          float slope) {
+    float *in = even, *out = odd;
+    for (int i = 1; i < n_layers; ++i) {
+        dense(layers[i], layers[i].bias, in, out, slope);
+        std::swap(in, out);
+    }
+    return in;
 }
 
 }  // namespace VSAE_ISA

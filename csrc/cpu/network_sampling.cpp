@@ -21,17 +21,17 @@ void Network::sample_unobserved_and_forward(int n_samples, int n) {
             for (int c = 0; c < shape_.data_hidden[0]; ++c)
                 context.data[r * context.stride + c] *= data_decoder->factors()[static_cast<std::size_t>(c)];
     if (!sampler_)
-        sampler_ =
-            std::make_unique<MomentSampler>(Attributes{shape_.attribute_start, shape_.attribute_kind, n_latent_},
-                                            data_decoder->n_hidden(), objective_.n_unobserved_samples, max_rows_);
-    sampler_->prepare(work_.kernels, *mask_decoder, *data_decoder,
+        sampler_ = std::make_unique<MomentSampler>(
+            work_.kernels, Attributes{shape_.attribute_start, shape_.attribute_kind, n_latent_},
+            data_decoder->n_hidden(), objective_.n_unobserved_samples, max_rows_);
+    sampler_->prepare(*mask_decoder, *data_decoder,
                       {n, mean_.data(), log_variance_.data(), shape_.skip ? &context : nullptr, log_scale_.data()},
                       draws_, work_.n_threads());
     work_.tasks(1 + sampler_->n_tasks(), [&](int task, int thread) {
         if (task == 0)
             forward(n_samples, n);
         else
-            sampler_->run_task(work_.kernels, task - 1, thread);
+            sampler_->run_task(task - 1, thread);
     });
     sampler_->finish(work_, target_.data(), variance_.data());
     for (long r = 0; r < n; ++r)

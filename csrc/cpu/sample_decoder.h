@@ -21,14 +21,14 @@ class SampleDecoder {
     const float* mask_logits() const {
         const DenseLayer& layer = model_.mask_layers[0];
         dense(layer, layer.bias, scratch_.input, scratch_.hidden[0], model_.negative_slope);
-        return further_layers(model_.mask_layers, model_.n_mask_layers);
+        return further(model_.mask_layers, model_.n_mask_layers);
     }
 
     // The same where z reaches the first layer as products that it begins with.
     const float* mask_logits(const Mirrored& first) const {
         const DenseLayer& layer = model_.mask_layers[0];
         dense_tiles(layer.weight, floats_per_tile(layer), 0, layer.n_out, nullptr, scratch_.hidden[0], first);
-        return further_layers(model_.mask_layers, model_.n_mask_layers);
+        return further(model_.mask_layers, model_.n_mask_layers);
     }
 
     // Writes pi(z) behind z and adds log p(m | z).
@@ -62,7 +62,7 @@ class SampleDecoder {
     // The last hidden vector of the data decoder, [H, S]; `first_bias` carries the row's context.
     const float* decode(const float* first_bias) const {
         dense(model_.data_layers[0], first_bias, scratch_.input, scratch_.hidden[0], model_.negative_slope);
-        return further_layers(model_.data_layers, model_.n_data_layers);
+        return further(model_.data_layers, model_.n_data_layers);
     }
 
     const float* decode(const Mirrored& first) const {
@@ -70,18 +70,15 @@ class SampleDecoder {
         dense_tiles(layer.weight + static_cast<long>(model_.n_latent) * kTileRows, floats_per_tile(layer),
                     model_.n_attributes, layer.n_out, scratch_.input + static_cast<long>(model_.n_latent) * kBlock,
                     scratch_.hidden[0], first);
-        return further_layers(model_.data_layers, model_.n_data_layers);
+        return further(model_.data_layers, model_.n_data_layers);
     }
 
    private:
     const ImportanceImputeModel& model_;
     const ImputeScratch& scratch_;
 
-    const float* further_layers(const DenseLayer* layers, int n_layers) const {
-        for (int i = 1; i < n_layers; ++i)
-            dense(layers[i], layers[i].bias, scratch_.hidden[(i - 1) % 2], scratch_.hidden[i % 2],
-                  model_.negative_slope);
-        return scratch_.hidden[(n_layers - 1) % 2];
+    const float* further(const DenseLayer* layers, int n_layers) const {
+        return further_layers(layers, n_layers, scratch_.hidden[0], scratch_.hidden[1], model_.negative_slope);
     }
 
     // One division for two reciprocals of values between 1 and 2: a division costs as much as ten multiplications.

@@ -18,8 +18,10 @@ int groups_of(int n_rows) { return (n_rows + kRowsPerGroup - 1) / kRowsPerGroup;
 
 }  // namespace
 
-MomentSampler::MomentSampler(Attributes attributes, int n_hidden, int n_samples, int max_rows)
-    : attributes_(std::move(attributes)),
+MomentSampler::MomentSampler(const TrainingKernels& kernels, Attributes attributes, int n_hidden, int n_samples,
+                             int max_rows)
+    : kernels_(kernels),
+      attributes_(std::move(attributes)),
       n_hidden_(n_hidden),
       n_samples_(n_samples),
       n_blocks_((n_samples + kSamplesPerBlock - 1) / kSamplesPerBlock),
@@ -37,9 +39,10 @@ MomentSampler::MomentSampler(Attributes attributes, int n_hidden, int n_samples,
       data_centre_(0),
       log_scale_(attributes_.n_columns()) {
     split(max_rows);
-    const int stride = row_stride(n_decoded());
-    output_weight_ = AlignedBuffer::zeros(static_cast<long>(n_hidden) * stride);
-    output_bias_ = AlignedBuffer::zeros(stride);
+    if (wide_) {
+        output_weight_ = AlignedBuffer::zeros(static_cast<long>(n_hidden) * row_stride(n_decoded()));
+        output_bias_ = AlignedBuffer::zeros(row_stride(n_decoded()));
+    }
     total_ = AlignedBuffer(n_blocks_ * n_groups_ * moment_floats());
     square_ = AlignedBuffer(n_blocks_ * n_groups_ * moment_floats());
 }
@@ -78,19 +81,23 @@ void MomentSampler::pack(const FoldedMlp& mask_decoder, const FoldedMlp& data_de
         data_centre_ = AlignedBuffer(n_groups_ * group_floats(data_layers_.first()));
     }
     if (decoded_.empty()) return;
-    const int from_stride = row_stride(attributes_.n_columns()), stride = row_stride(n_decoded());
-    for (std::size_t i = 0; i < decoded_.size(); ++i) {
-        const int from = attributes_.start[decoded_[i]], width = start_[i + 1] - start_[i];
-        std::copy_n(data_decoder.output_bias() + from, width, output_bias_.data() + start_[i]);
-        for (long h = 0; h < n_hidden_; ++h)
-            std::copy_n(data_decoder.output_weight() + h * from_stride + from, width,
-                        output_weight_.data() + h * stride + start_[i]);
+    const float *weight = data_decoder.output_weight(), *bias = data_decoder.output_bias();
+    if (wide_) {
+        const int from_stride = row_stride(attributes_.n_columns()), stride = row_stride(n_decoded());
+        for (std::size_t i = 0; i < decoded_.size(); ++i) {
+            const int from = attributes_.start[decoded_[i]], width = start_[i + 1] - start_[i];
+            std::copy_n(bias + from, width, output_bias_.data() + start_[i]);
+            for (long h = 0; h < n_hidden_; ++h)
+                std::copy_n(weight + h * from_stride + from, width, output_weight_.data() + h * stride + start_[i]);
+        }
+        weight = output_weight_.data();
+        bias = output_bias_.data();
     }
-    output_.pack(0, output_weight_.data(), output_bias_.data(), n_hidden_, n_decoded(), false);
+    output_.pack(0, weight, bias, n_hidden_, n_decoded(), false);
 }
 
-void MomentSampler::prepare(const TrainingKernels& kernels, const FoldedMlp& mask_decoder,
-                            const FoldedMlp& data_decoder, const Rows& rows, Draws& draws, int n_threads) {
+void MomentSampler::prepare(const FoldedMlp& mask_decoder, const FoldedMlp& data_decoder, const Rows& rows,
+                            Draws& draws, int n_threads) {
     const long n_latent = attributes_.n_latent;
     pack(mask_decoder, data_decoder);
     data_decoder_ = &data_decoder;
@@ -99,7 +106,7 @@ void MomentSampler::prepare(const TrainingKernels& kernels, const FoldedMlp& mas
     for (int group = 0; group < groups_of(rows.n); ++group) {
         const long first = static_cast<long>(group) * kRowsPerGroup;
         const float* context = rows.context ? rows.context->data + first * rows.context->stride : nullptr;
-        kernels.centre_rows(
+        kernels_.centre_rows(
             {std::min(rows.n - static_cast<int>(first), kRowsPerGroup), attributes_.n_latent, latent_stride_,
              rows.mean + first * latent_stride_, rows.log_variance + first * latent_stride_, context,
              rows.context ? rows.context->stride : 0, mask_layers_.first(), data_layers_.first(), latents_.data(),
@@ -118,44 +125,44 @@ void MomentSampler::prepare(const TrainingKernels& kernels, const FoldedMlp& mas
     draws.next += static_cast<std::uint64_t>(n_blocks_);
 }
 
-void MomentSampler::run_task(const TrainingKernels& kernels, int task, int thread) {
+void MomentSampler::run_task(int task, int thread) {
     Scratch& scratch = scratch_[static_cast<std::size_t>(thread)];
     const int sample = task * kSamplesPerBlock, count = std::min(kSamplesPerBlock, n_samples_ - sample);
     const int n_groups = groups_of(n_rows_), n_quartets = (count + kQuartet - 1) / kQuartet;
     const long latents = static_cast<long>(attributes_.n_latent) * kRowsPerGroup;
-    kernels.fill_normal(draws_.seed, draws_.next + static_cast<std::uint64_t>(task), scratch.noise.data(),
-                        n_quartets * n_groups * latents);
+    kernels_.fill_normal(draws_.seed, draws_.next + static_cast<std::uint64_t>(task), scratch.noise.data(),
+                         n_quartets * n_groups * latents);
     for (int group = 0; group < n_groups; ++group) {
         const int row = group * kRowsPerGroup;
         const long moments = (static_cast<long>(task) * n_groups_ + group) * moment_floats();
-        kernels.sample_moments({count,
-                                std::min(n_rows_ - row, kRowsPerGroup),
-                                attributes_.n_latent,
-                                mask_layers_.size(),
-                                data_layers_.size(),
-                                mask_layers_.layers(),
-                                data_layers_.layers(),
-                                data_decoder_->slope(),
-                                scale_.data() + group * latents,
-                                mask_centre_.data() + group * group_floats(mask_layers_.first()),
-                                data_centre_.data() + group * group_floats(data_layers_.first()),
-                                scratch.noise.data() + group * latents,
-                                n_groups * latents,
-                                decoded_.empty() ? nullptr : output_.layers(),
-                                static_cast<int>(decoded_.size()),
-                                start_.data(),
-                                kind_.data(),
-                                total_.data() + moments,
-                                square_.data() + moments,
-                                wide_ ? wide_->hidden(static_cast<long>(sample) * n_rows_ + row) : nullptr,
-                                static_cast<long>(n_rows_) * hidden_stride_,
-                                hidden_stride_,
-                                scratch.deviation.data(),
-                                scratch.mask_product.data(),
-                                scratch.data_product.data(),
-                                scratch.even.data(),
-                                scratch.odd.data(),
-                                scratch.probability.data()});
+        kernels_.sample_moments({count,
+                                 std::min(n_rows_ - row, kRowsPerGroup),
+                                 attributes_.n_latent,
+                                 mask_layers_.size(),
+                                 data_layers_.size(),
+                                 mask_layers_.layers(),
+                                 data_layers_.layers(),
+                                 data_decoder_->slope(),
+                                 scale_.data() + group * latents,
+                                 mask_centre_.data() + group * group_floats(mask_layers_.first()),
+                                 data_centre_.data() + group * group_floats(data_layers_.first()),
+                                 scratch.noise.data() + group * latents,
+                                 n_groups * latents,
+                                 decoded_.empty() ? nullptr : output_.layers(),
+                                 static_cast<int>(decoded_.size()),
+                                 start_.data(),
+                                 kind_.data(),
+                                 total_.data() + moments,
+                                 square_.data() + moments,
+                                 wide_ ? wide_->hidden(static_cast<long>(sample) * n_rows_ + row) : nullptr,
+                                 static_cast<long>(n_rows_) * hidden_stride_,
+                                 hidden_stride_,
+                                 scratch.deviation.data(),
+                                 scratch.mask_product.data(),
+                                 scratch.data_product.data(),
+                                 scratch.even.data(),
+                                 scratch.odd.data(),
+                                 scratch.probability.data()});
     }
 }
 

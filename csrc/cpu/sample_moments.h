@@ -38,7 +38,7 @@ struct Attributes {
 class MomentSampler {
    public:
     // `n_hidden` is the width of the data decoder's last hidden layer.
-    MomentSampler(Attributes attributes, int n_hidden, int n_samples, int max_rows);
+    MomentSampler(const TrainingKernels& kernels, Attributes attributes, int n_hidden, int n_samples, int max_rows);
 
     struct Rows {
         int n;
@@ -50,10 +50,10 @@ class MomentSampler {
 
     // Copies what it needs of the rows, keeps the decoders' addresses and takes the streams that the tasks will draw
     // from; tasks will run on `n_threads` threads.
-    void prepare(const TrainingKernels& kernels, const FoldedMlp& mask_decoder, const FoldedMlp& data_decoder,
-                 const Rows& rows, Draws& draws, int n_threads);
+    void prepare(const FoldedMlp& mask_decoder, const FoldedMlp& data_decoder, const Rows& rows, Draws& draws,
+                 int n_threads);
     int n_tasks() const { return n_blocks_; }
-    void run_task(const TrainingKernels& kernels, int task, int thread);
+    void run_task(int task, int thread);
     // Writes mean and variance of x, [N, D] with stride row_stride(D): variances of an attribute's columns are their
     // mean, those of categorical columns 0.
     void finish(SharedWork& work, float* moment, float* variance);
@@ -64,11 +64,12 @@ class MomentSampler {
         AlignedBuffer noise, deviation, mask_product, data_product, even, odd, probability;
     };
 
+    const TrainingKernels& kernels_;
     Attributes attributes_;
     int n_hidden_, n_samples_, n_blocks_, n_groups_, latent_stride_, hidden_stride_;
-    std::vector<int> decoded_;       // attributes whose outputs are decoded sample by sample
-    std::vector<int> start_, kind_;  // of these
-    AlignedBuffer output_weight_, output_bias_;
+    std::vector<int> decoded_;                   // attributes whose outputs are decoded sample by sample
+    std::vector<int> start_, kind_;              // of these
+    AlignedBuffer output_weight_, output_bias_;  // of these, where there are others
     PackedStack mask_layers_, data_layers_, output_;
     std::unique_ptr<BlockMoments> wide_;       // the other attributes, if there are any
     AlignedBuffer total_, square_;             // of each block of samples and group, [outputs, 16]

@@ -7,34 +7,13 @@
 #include <algorithm>
 
 #include "core/training_step.h"
+#include "cpu/class_logits.h"
 #include "cpu/dense.h"
 
 namespace vsae {
 namespace VSAE_ISA {
 
 static_assert(kRowsPerGroup == kBlockLanes);
-
-// First layers of a sample in a block's first half, centre + product, and of its image in the second, centre - product;
-// both are [n_out, 16].
-struct MirroredRows {
-    const float* centre;
-    float slope;  // 1 where there is no activation
-    const float* product;
-    MirroredRows from(int row) const { return {centre + row * kBlockLanes, slope, product + row * kBlockLanes}; }
-    Vec begin(int row, int v) const {
-        const int at = row * kBlockLanes + v % kHalfVectors * kLanes;
-        return v < kHalfVectors ? load(centre + at) + load(product + at) : load(centre + at) - load(product + at);
-    }
-    Vec end(int, Vec sum) const { return max(sum, slope * sum); }
-};
-
-// Bias and products of the first `n_in` inputs, [n_out, 16], not activated.
-struct Centre {
-    const float* bias;
-    Centre from(int row) const { return {bias + row}; }
-    Vec begin(int row, int) const { return splat(bias[row]); }
-    Vec end(int, Vec sum) const { return sum; }
-};
 
 // [n_rows, n] to [n, 16], zeros in the lanes past the rows.
 static void rows_to_lanes(const float* from, long stride, int n_rows, int n, float* to) {
@@ -50,7 +29,7 @@ static void centre_rows(const SampledRows& s) {
     rows_to_lanes(s.mean, s.latent_stride, s.n_rows, s.n_latent, s.latents);
     const auto multiply = [&](const DenseLayer& layer, float* to) {
         dense_tiles<kRowsPerGroup>(layer.weight, floats_per_tile(layer), s.n_latent, layer.n_out, s.latents, to,
-                                   Centre{layer.bias});
+                                   Active{layer.bias, 1.0f});
     };
     multiply(s.mask_layer, s.mask_centre);
     multiply(s.data_layer, s.data_centre);
@@ -115,22 +94,16 @@ class RowSampler {
         const DenseLayer &mask = s_.mask_layers[0], &data = s_.data_layers[0];
         dense_tiles(mask.weight, floats_per_tile(mask), 0, mask.n_out, nullptr, s_.even,
                     first_layer(mask, s_.mask_centre, s_.mask_product, pair));
-        const float* logits = further_layers(s_.mask_layers, s_.n_mask_layers);
+        const float* logits = further(s_.mask_layers, s_.n_mask_layers);
         const int n_logits = s_.mask_layers[s_.n_mask_layers - 1].n_out;
         for (int i = 0; i < n_logits * kBlock; i += kLanes) store(s_.probability + i, sigmoid(load(logits + i)));
         dense_tiles(data.weight + static_cast<long>(s_.n_latent) * kTileRows, floats_per_tile(data), n_logits,
                     data.n_out, s_.probability, s_.even, first_layer(data, s_.data_centre, s_.data_product, pair));
-        return further_layers(s_.data_layers, s_.n_data_layers);
+        return further(s_.data_layers, s_.n_data_layers);
     }
 
-    const float* further_layers(const DenseLayer* layers, int n_layers) const {
-        const float* in = s_.even;
-        for (int i = 1; i < n_layers; ++i) {
-            float* out = i % 2 ? s_.odd : s_.even;
-            dense(layers[i], layers[i].bias, in, out, s_.slope);
-            in = out;
-        }
-        return in;
+    const float* further(const DenseLayer* layers, int n_layers) const {
+        return further_layers(layers, n_layers, s_.even, s_.odd, s_.slope);
     }
 
     void add(const float* hidden, int sample, int count) const {
@@ -170,14 +143,7 @@ class RowSampler {
     static void add_probabilities(float* logits, int width, int count, float* total) {
         for (int v = 0; v < count * kHalfVectors; ++v) {
             float* own = logits + v * kLanes;
-            Vec top = load(own), sum{};
-            for (int c = 1; c < width; ++c) top = max(top, load(own + c * kBlock));
-            for (int c = 0; c < width; ++c) {
-                const Vec e = exp(load(own + c * kBlock) - top);
-                store(own + c * kBlock, e);
-                sum += e;
-            }
-            const Vec inverse = 1.0f / sum;
+            const Vec inverse = 1.0f / exponentiate(own, width);
             for (int c = 0; c < width; ++c) {
                 float* to = total + c * kRowsPerGroup + v % kHalfVectors * kLanes;
                 store(to, load(to) + load(own + c * kBlock) * inverse);
