@@ -51,9 +51,9 @@ BARS: dict[str, Bar] = {
         40,
         80,
         limit="Three runs of one day gave 72.8, 38.3 and 36.8, of which this is the middle one by phase 2. Alone a "
-        "step takes 170 microseconds, in turns with the others 204 in the first run and 354 and 349 in the others: one "
-        "thread's time. In some turns after steps of the autograd reference the second thread gets no processor at all; "
-        "after eager or compiled steps it does. Why has not been found yet.",
+        "step takes 170 microseconds, in turns with the others 204 in the first run and 354 and 349 in the others: "
+        "one thread's time. In some turns after steps of the autograd reference the second thread gets no processor "
+        "at all; after eager or compiled steps it does. Why has not been found yet.",
     ),
     "phase 2, batch 64": Bar(
         40,
