@@ -1,6 +1,7 @@
 """The C++ trainer against the reference objectives and torch's Adam, step by step on the same noise."""
 
 import copy
+import dataclasses
 import os
 import statistics
 import subprocess
@@ -59,7 +60,7 @@ def deviation(losses, truth):
     return max(abs(a - b) / max(abs(b), 1.0) for a, b in zip(losses, truth, strict=True))
 
 
-def assert_follows_the_reference(layout, config, name, size=64, n_seeds=3, n_steps=N_STEPS, **options):
+def assert_follows_the_reference(layout, config, name, size=64, n_seeds=3, n_steps=N_STEPS, n_rows=200, **options):
     """The median over some seeds stays on the path of float64, or leaves it no earlier than float32 torch does.
 
     Adam's steps do not shrink with the gradient: where one is zero but for rounding, its sign is noise, and on some
@@ -68,7 +69,7 @@ def assert_follows_the_reference(layout, config, name, size=64, n_seeds=3, n_ste
     objective, epoch = OBJECTIVES[name]
     ours, eagers = [], []
     for seed in range(n_seeds):
-        model, x, mask = setting(layout, config, seed=seed)
+        model, x, mask = setting(layout, config, n_rows, seed)
         truth, _, _ = reference_losses(model, x, mask, objective, epoch, torch.float64, size, **options)
         eager, _, _ = reference_losses(model, x, mask, objective, epoch, torch.float32, size, **options)
         losses, _, _ = native_losses(model, x, mask, objective, epoch, size, **options)
@@ -123,6 +124,14 @@ def test_batch_sizes(size):
     assert_follows_the_reference(NUMERICAL_12, ODD, "hide-and-score", size)
 
 
+@pytest.mark.parametrize("size", [171, 300])
+@pytest.mark.parametrize("name", ["phase 1", "hide-and-score"])
+def test_batches_in_parts(name, size):
+    """From 512 rows on, samples times batch, and from 256 rows of wide layers, sums over rows are sums over parts."""
+    wide = dataclasses.replace(ODD, collective_hidden=(130, 64), data_hidden=(97, 33))
+    assert_follows_the_reference(MIXED, wide, name, size, n_rows=400)
+
+
 def test_batches_of_two_rows():
     """Normalising two rows leaves but the sign of their difference: paths part within some steps, torch's too."""
     assert_follows_the_reference(NUMERICAL_12, ODD, "hide-and-score", 2, n_seeds=9, n_steps=3)
@@ -158,16 +167,16 @@ def test_parameters_and_score(config, name):
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("layout", [MIXED, NUMERICAL_12], ids=["mixed", "numbers"])
-def test_threads_change_no_bit(layout, name):
+@pytest.mark.parametrize(("layout", "size"), [(MIXED, 130), (NUMERICAL_12, 130), (NUMERICAL_12, 300)])
+def test_threads_change_no_bit(layout, size, name):
     objective, epoch = OBJECTIVES[name]
     wide = NetworkConfig(collective_hidden=(200, 128), data_hidden=(256, 128), linear_tail=False, skip=True)
-    model, x, mask = setting(layout, wide)
+    model, x, mask = setting(layout, wide, 400)
     results = []
     try:
         for n_threads in (1, 2, 3):
             torch.set_num_threads(n_threads)
-            results.append(native_losses(model, x, mask, objective, epoch, 130)[0])
+            results.append(native_losses(model, x, mask, objective, epoch, size)[0])
     finally:
         torch.set_num_threads(2)
     assert results[0] == results[1] == results[2]

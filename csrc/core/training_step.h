@@ -52,6 +52,7 @@ struct Normalisation {
     const float* beta;
     float* running_mean;
     float* running_var;
+    float* mean;     // out: of the linear output
     float* inverse;  // out: 1 / sqrt(var + eps), kept for the way back
     float slope;     // of LeakyReLU
     bool training;
@@ -63,6 +64,13 @@ struct NormalisationGradient {
     float* gradient;  // in: of `out`; out: of the linear output
     float* gamma;     // gradients, overwritten
     float* beta;
+};
+
+// Means and sums of squared deviations of columns over the rows first..last-1, [columns] each.
+struct RowMoments {
+    int first, last;
+    float* mean;
+    float* square;
 };
 
 // Log-weights of K samples of N rows, sample-major, and their gradients with respect to the decoders' outputs:

@@ -68,6 +68,8 @@ class Network {
             Normalisation normalisation = describe(l, gamma.data(), beta.data());
             normalisation.running_mean = mean.data();
             normalisation.running_var = variance.data();
+            PaddedRows centre(1, width);
+            normalisation.mean = centre.data();
             kernels_.normalise(normalisation);
             layers_[l].batch[0] = normalisation.from_batch ? 1.0f : 0.0f;
             if (op_.training) {
@@ -144,6 +146,7 @@ class Network {
                 op_.n_groups,
                 gamma,
                 beta,
+                nullptr,
                 nullptr,
                 nullptr,
                 layers_[l].inverse,

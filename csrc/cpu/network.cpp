@@ -113,6 +113,8 @@ Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, 
         own_input_.push_back(AlignedBuffer::zeros(static_cast<long>(max_rows) * row_stride(layers[0].first.n_in)));
     }
 
+    own_ = make_proposals();
+
     collective_ = std::make_unique<Mlp>(work_, store, slope, max_rows);
     int width = n_columns_ + n_attributes_;
     for (const int out : shape.collective_hidden) {
@@ -204,48 +206,66 @@ void Network::fill(const float* visible, int n) {
     }
 }
 
-void Network::encode_attribute(int attribute, const float* visible, int n, bool training) {
+// The proposals go to `own` without gaps: the thread that puts all attributes' together has few cache lines to fetch.
+void Network::encode_attribute(int attribute, const float* visible, int n, bool training, Proposals& own) {
     Mlp& mlp = attributive_[attribute];
     const int begin = shape_.attribute_start[attribute], width = shape_.attribute_start[attribute + 1] - begin;
     const int in_stride = row_stride(width);
     float* in = own_input_[attribute].data();
     for (long r = 0; r < n; ++r) std::copy_n(x_.data() + r * column_stride_ + begin, width, in + r * in_stride);
     mlp.forward({in, in_stride}, n, training, visible + attribute, attribute_stride_);
+    const Matrix output = mlp.output();
+    float* to = own[static_cast<std::size_t>(attribute)].data();
+    for (long r = 0; r < n; ++r) to = std::copy_n(output.data + r * output.stride, mlp.n_out(), to);
 }
 
-// Proposals of n rows, and the noise of their `n_samples` samples. The networks of attributes, the collective one, the
-// noise and what the caller wants done `beside` are small tasks of their own: one of their products alone is too short
-// to be shared.
-void Network::encode(const float* visible, Draws& draws, int n_samples, int n, bool training,
-                     const std::function<void()>& beside) {
+Network::Proposals Network::make_proposals() const {
+    Proposals own;
+    for (const Mlp& mlp : attributive_) own.push_back(AlignedBuffer(static_cast<long>(max_rows_) * mlp.n_out()));
+    return own;
+}
+
+// Takes the next stream of `draws` for the holes, where they are filled with noise.
+void Network::encode_together(const float* visible, Draws& draws, int n, bool training) {
     if (shape_.noise_fill)
         work_.kernels.fill_normal(draws.seed, draws.next++, column_noise_buffer_.data(),
                                   static_cast<long>(n) * column_noise_);
     fill(visible, n);
-    const std::uint64_t latent_stream = draws.next;
-    if (n_samples > 0) ++draws.next;
-    work_.tasks(n_attributes_ + 3, [&](int task, int) {
-        if (task == 0) {
-            collective_->forward({filled_.data(), row_stride(n_columns_ + n_attributes_)}, n, training);
-            head_->forward(collective_->output(), n, training);
-        } else if (task == 1) {
-            if (beside) beside();
-        } else if (task == 2) {
-            if (n_samples > 0)
-                work_.kernels.fill_normal(draws.seed, latent_stream, latent_noise_buffer_.data(),
-                                          static_cast<long>(n_samples) * n * latent_noise_);
-        } else {
-            encode_attribute(task - 3, visible, n, training);
-        }
-    });
+    collective_->forward({filled_.data(), row_stride(n_columns_ + n_attributes_)}, n, training);
+    head_->forward(collective_->output(), n, training);
+}
 
-    const Matrix shared = head_->output();
+void Network::draw_latent_noise(const Draws& draws, int n_samples, int n) {
+    work_.kernels.fill_normal(draws.seed, draws.next, latent_noise_buffer_.data(),
+                              static_cast<long>(n_samples) * n * latent_noise_);
+}
+
+// Proposals of n rows, and the noise of their `n_samples` samples. The networks of attributes, the collective one and
+// the noise are small tasks of their own: one of their products alone is too short to be shared.
+void Network::encode(const float* visible, Draws& draws, int n_samples, int n, bool training) {
+    const Draws of_latents{draws.seed, draws.next + (shape_.noise_fill ? 1 : 0)};
+    const bool shared_out = collective_->goes_in_parts(n);
+    if (shared_out) encode_together(visible, draws, n, training);
+    work_.tasks(n_attributes_ + 2, [&](int task, int) {
+        if (task > 1)
+            encode_attribute(task - 2, visible, n, training, own_);
+        else if (task == 1)
+            draw_latent_noise(of_latents, n_samples, n);
+        else if (!shared_out)
+            encode_together(visible, draws, n, training);
+    });
+    draws.next = of_latents.next + 1;
+    select_proposals(visible, n, head_->output(), own_);
+}
+
+// Of each attribute, its own network's proposal where it is visible, else that of all together.
+void Network::select_proposals(const float* visible, int n, Matrix together, const Proposals& own) {
     const int latent = shape_.latent_per_attribute;
     for (int a = 0; a < n_attributes_; ++a) {
-        const Matrix own = attributive_[a].output();
-        for (long r = 0; r < n; ++r) {
+        const float* alone = own[static_cast<std::size_t>(a)].data();
+        for (long r = 0; r < n; ++r, alone += 2 * latent) {
             const bool seen = visible[r * attribute_stride_ + a] > 0;
-            const float* mean = seen ? own.data + r * own.stride : shared.data + r * shared.stride + a * latent;
+            const float* mean = seen ? alone : together.data + r * together.stride + a * latent;
             const float* log_variance = mean + (seen ? latent : n_latent_);
             for (int l = 0; l < latent; ++l) {
                 mean_.data()[r * latent_stride_ + a * latent + l] = mean[l];

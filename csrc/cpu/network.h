@@ -30,6 +30,8 @@ class Network {
     }
 
    private:
+    using Proposals = std::vector<AlignedBuffer>;  // of each attribute's own network: [n, 2 L], means and log-variances
+
     SharedWork work_;
     NetworkShape shape_;
     ObjectiveSettings objective_;
@@ -52,6 +54,8 @@ class Network {
     AlignedBuffer log_weight_, factor_, log_scale_gradient_;
     std::vector<AlignedBuffer> scratch_;      // of each thread
     std::unique_ptr<MomentSampler> sampler_;  // made in phase 2
+    Proposals own_, expected_own_;            // of the pass that is scored, and of phase 2's first one
+    AlignedBuffer expected_together_{0};
     AlignedBuffer log_scale_, precision_, numerical_, attribute_, column_sum_;
 
     long add_linear(int n_in, int n_out, LayerParameters* layer);
@@ -63,21 +67,27 @@ class Network {
     void expand_weight(int n);
     void update_scale();
     void fill(const float* visible, int n);
-    void encode_attribute(int attribute, const float* visible, int n, bool training);
-    void encode(const float* visible, Draws& draws, int n_samples, int n, bool training,
-                const std::function<void()>& beside = {});
+    Proposals make_proposals() const;
+    void encode_attribute(int attribute, const float* visible, int n, bool training, Proposals& own);
+    void encode_together(const float* visible, Draws& draws, int n, bool training);
+    void draw_latent_noise(const Draws& draws, int n_samples, int n);
+    void encode(const float* visible, Draws& draws, int n_samples, int n, bool training);
+    void select_proposals(const float* visible, int n, Matrix together, const Proposals& own);
     void draw_latents(int n_samples, int n);
     Matrix project_context(int n);
     void decode(int n_samples, int n, bool training);
     void log_weights(int n_samples, int n, bool with_prior, const float* variance, const float* target);
     double kl(int row, bool with_gradient, float factor);
-    void backward(int n_samples, int n);
+    void backward(int n_samples, int n, const OptimiserSettings& settings);
     void backward_latents(int n_samples, int n);
     void backward_attribute(int attribute, int n);
     void backward_collective(int n_samples, int n);
+    void encode_twice(Draws& first, int n_samples, int n, const std::function<void()>& between);
     void sample_unobserved_and_forward(int n_samples, int n);
     void forward(int n_samples, int n);
-    void update(const OptimiserSettings& settings);
+    AdamStep adam_rule(const OptimiserSettings& settings);
+    void update_decoders(const AdamStep& rule);
+    void update_collective(const AdamStep& rule);
 };
 
 }  // namespace vsae

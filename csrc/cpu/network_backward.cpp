@@ -13,7 +13,7 @@ static bool clamped(float log_variance) {
 
 // factor_ holds the derivative of the loss with respect to each log-weight; mean_gradient_ and log_variance_gradient_
 // hold what does not pass through z.
-void Network::backward(int n_samples, int n) {
+void Network::backward(int n_samples, int n, const OptimiserSettings& settings) {
     const int rows = n_samples * n;
     const float* factor = factor_.data();
     const Matrix output = data_decoder_->output_gradient(), logits = mask_decoder_->output_gradient();
@@ -47,11 +47,32 @@ void Network::backward(int n_samples, int n) {
     });
     mask_decoder_->backward({z_gradient_.data(), z_stride_}, true);
     backward_latents(n_samples, n);
-    work_.tasks(n_attributes_ + 1, [&](int task, int) {
+    const bool shared_out = collective_->goes_in_parts(n);
+    if (shared_out) backward_collective(n_samples, n);
+    AdamStep rule = adam_rule(settings);
+    // Every network is updated by the thread that has just had its gradient, unless all gradients together come first.
+    const bool at_once = settings.clip_norm <= 0;
+    work_.tasks(n_attributes_ + 2, [&](int task, int) {
+        if (task == 0) {
+            if (!shared_out) backward_collective(n_samples, n);
+            if (at_once) update_collective(rule);
+        } else if (task == 1) {
+            if (at_once) update_decoders(rule);
+        } else {
+            backward_attribute(task - 2, n);
+            if (at_once) attributive_[task - 2].update(rule);
+        }
+    });
+    if (at_once) return;
+    const double norm = std::sqrt(work_.kernels.squared_norm(store.gradient(0), store.size()));
+    rule.gradient_factor = static_cast<float>(std::min(1.0, settings.clip_norm / (norm + 1e-6)));
+    work_.tasks(n_attributes_ + 2, [&](int task, int) {
         if (task == 0)
-            backward_collective(n_samples, n);
+            update_collective(rule);
+        else if (task == 1)
+            update_decoders(rule);
         else
-            backward_attribute(task - 1, n);
+            attributive_[task - 2].update(rule);
     });
 }
 
@@ -115,12 +136,14 @@ void Network::backward_collective(int n_samples, int n) {
         const Matrix above = data_decoder_->first_gradient();
         const int width = shape_.data_hidden[0], stride = row_stride(width);
         float* context = context_gradient_.data();
-        for (long r = 0; r < n; ++r)
-            for (long k = 0; k < n_samples; ++k)
-                for (int c = 0; c < whole_lines(width); ++c) {
-                    const float term = above.data[(k * n + r) * above.stride + c];
-                    context[r * stride + c] = k ? context[r * stride + c] + term : term;
-                }
+        work_.rows(n, 8L * n_samples * n * stride, [&](long begin, long end, int) {
+            for (long r = begin; r < end; ++r)
+                for (long k = 0; k < n_samples; ++k)
+                    for (int c = 0; c < whole_lines(width); ++c) {
+                        const float term = above.data[(k * n + r) * above.stride + c];
+                        context[r * stride + c] = k ? context[r * stride + c] + term : term;
+                    }
+        });
         const int inner = collective_->n_out(), inner_stride = row_stride(inner);
         const Matrix out = collective_->output();
         work_.product({out.data, 1, out.stride, context, stride, nullptr, store.gradient(context_weight_), stride,
@@ -136,21 +159,29 @@ void Network::backward_collective(int n_samples, int n) {
     collective_->backward({nullptr, 0});
 }
 
-void Network::update(const OptimiserSettings& settings) {
+AdamStep Network::adam_rule(const OptimiserSettings& settings) {
     ++steps_;
-    float factor = 1;
-    if (settings.clip_norm > 0) {
-        const double norm = std::sqrt(work_.kernels.squared_norm(store.gradient(0), store.size()));
-        factor = static_cast<float>(std::min(1.0, settings.clip_norm / (norm + 1e-6)));
-    }
-    const auto first_correction = static_cast<float>(1 - std::pow(0.9, static_cast<double>(steps_)));
-    const auto second_correction = static_cast<float>(1 - std::pow(0.999, static_cast<double>(steps_)));
-    work_.rows(store.size() / kLine, 16 * store.size(), [&](long begin, long end, int) {
-        const long at = begin * kLine;
-        work_.kernels.adam({(end - begin) * kLine, store.value(at), store.gradient(at), store.first() + at,
-                            store.second() + at, factor, settings.learning_rate, settings.weight_decay,
-                            first_correction, second_correction});
-    });
+    AdamStep rule{};
+    rule.gradient_factor = 1;
+    rule.learning_rate = settings.learning_rate;
+    rule.weight_decay = settings.weight_decay;
+    rule.first_correction = static_cast<float>(1 - std::pow(0.9, static_cast<double>(steps_)));
+    rule.second_correction = static_cast<float>(1 - std::pow(0.999, static_cast<double>(steps_)));
+    return rule;
+}
+
+void Network::update_decoders(const AdamStep& rule) {
+    mask_decoder_->update(rule);
+    data_decoder_->update(rule);
+    store.update(work_.kernels, rule, raw_scale_, attribute_stride_);
+}
+
+void Network::update_collective(const AdamStep& rule) {
+    collective_->update(rule);
+    head_->update(rule);
+    if (shape_.skip)
+        store.update(work_.kernels, rule, context_weight_,
+                     static_cast<long>(collective_->n_out()) * row_stride(shape_.data_hidden[0]));
 }
 
 }  // namespace vsae

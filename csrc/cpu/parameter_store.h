@@ -9,6 +9,7 @@
 
 #include "core/training_step.h"
 #include "cpu/aligned_buffer.h"
+#include "cpu/training_kernels.h"
 
 namespace vsae {
 
@@ -36,12 +37,20 @@ class ParameterStore {
         fixed_.assign(static_cast<std::size_t>(n_fixed_ + kLine), 0.0f);
     }
 
+    // Adam's step on `n` floats from `offset` on; the rule's addresses are ignored.
+    void update(const TrainingKernels& kernels, AdamStep rule, long offset, long n) {
+        rule.n = n;
+        rule.parameter = value(offset);
+        rule.gradient = gradient(offset);
+        rule.first = aligned(first_) + offset;
+        rule.second = aligned(second_) + offset;
+        kernels.adam(rule);
+    }
+
     long size() const { return n_trained_; }
     std::size_t n_slots() const { return slots_.size(); }
     float* value(long offset) { return aligned(value_) + offset; }
     float* gradient(long offset) { return aligned(gradient_) + offset; }
-    float* first() { return aligned(first_); }
-    float* second() { return aligned(second_); }
     float* fixed(long offset) { return aligned(fixed_) + offset; }
 
     void import(std::size_t slot, const float* tensor) {
@@ -75,7 +84,10 @@ class ParameterStore {
     }
 
     std::array<std::pair<float*, long>, 4> runs() {
-        return {{{value(0), n_trained_}, {first(), n_trained_}, {second(), n_trained_}, {fixed(0), n_fixed_}}};
+        return {{{value(0), n_trained_},
+                 {aligned(first_), n_trained_},
+                 {aligned(second_), n_trained_},
+                 {fixed(0), n_fixed_}}};
     }
 
     template <class Visit>

@@ -24,7 +24,7 @@ MomentSampler::MomentSampler(const TrainingKernels& kernels, Attributes attribut
       attributes_(std::move(attributes)),
       n_hidden_(n_hidden),
       n_samples_(n_samples),
-      n_blocks_((n_samples + kSamplesPerBlock - 1) / kSamplesPerBlock),
+      n_blocks_(n_streams(n_samples)),
       n_groups_(groups_of(max_rows)),
       latent_stride_(row_stride(attributes_.n_latent)),
       hidden_stride_(row_stride(n_hidden)),
@@ -46,6 +46,8 @@ MomentSampler::MomentSampler(const TrainingKernels& kernels, Attributes attribut
     total_ = AlignedBuffer(n_blocks_ * n_groups_ * moment_floats());
     square_ = AlignedBuffer(n_blocks_ * n_groups_ * moment_floats());
 }
+
+int MomentSampler::n_streams(int n_samples) { return (n_samples + kSamplesPerBlock - 1) / kSamplesPerBlock; }
 
 // Decides which attributes are decoded sample by sample: all but blocks of columns, where these have so many that their
 // hidden vectors' second moments are cheaper.

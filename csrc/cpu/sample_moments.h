@@ -53,6 +53,9 @@ class MomentSampler {
     void prepare(const FoldedMlp& mask_decoder, const FoldedMlp& data_decoder, const Rows& rows, Draws& draws,
                  int n_threads);
     int n_tasks() const { return n_blocks_; }
+
+    // How many streams of random numbers prepare() takes.
+    static int n_streams(int n_samples);
     void run_task(int task, int thread);
     // Writes mean and variance of x, [N, D] with stride row_stride(D): variances of an attribute's columns are their
     // mean, those of categorical columns 0.

@@ -1,8 +1,9 @@
 // Threads that stay for many short tasks: a trainer shares the products of a step out to them. They wait by spinning
 // for a fifth of a millisecond, longer than the gaps within a step and between steps that follow each other: waking a
-// thread that sleeps takes as long as a whole task (measured: tens of microseconds). Then they sleep. Parts of a task
-// are claimed, the calling thread taking what no helper has begun: a helper that the system has put behind another
-// thread (torch's pool spins for some milliseconds after its own work) costs its help, not a wait.
+// thread that sleeps takes as long as a whole task (measured: tens of microseconds). Then they sleep. Each helper has a
+// part of its own, whose data it finds in its cache again, but the calling thread takes what no helper has begun: a
+// helper that the system has put behind another thread (torch's pool spins for some milliseconds after its own work)
+// costs its help, not a wait.
 #pragma once
 
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -18,8 +20,9 @@ namespace vsae {
 
 class ThreadTeam {
    public:
-    explicit ThreadTeam(int n_threads) : owner_(getpid()) {
-        for (int part = 1; part < n_threads; ++part) helpers_.emplace_back([this] { serve(); });
+    explicit ThreadTeam(int n_threads)
+        : owner_(getpid()), parts_(std::make_unique<Part[]>(static_cast<std::size_t>(n_threads))) {
+        for (int part = 1; part < n_threads; ++part) helpers_.emplace_back([this, part] { serve(part); });
     }
 
     ~ThreadTeam() {
@@ -42,14 +45,17 @@ class ThreadTeam {
     // Runs work(part) once for each part = 0..size-1, the calling thread taking part 0. `work` must not throw.
     void run(const std::function<void(int)>& work) {
         work_ = &work;
-        pending_.store(size() - 1, std::memory_order_relaxed);
-        const std::uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
-        ticket_.store(ticket(generation, 1), std::memory_order_release);
         post();
+        const std::uint32_t generation = generation_.load(std::memory_order_relaxed);
         work(0);
-        work_off(generation);
-        for (Spin spin; pending_.load(std::memory_order_acquire) > 0;)
-            if (!spin.go_on()) std::this_thread::yield();
+        for (int part = 1; part < size(); ++part)
+            if (claim(part, generation)) {
+                work(part);
+                finish(part, generation);
+            }
+        for (int part = 1; part < size(); ++part)
+            for (Spin spin; parts_[part].done.load(std::memory_order_acquire) != generation;)
+                if (!spin.go_on()) std::this_thread::yield();
     }
 
    private:
@@ -74,40 +80,40 @@ class ThreadTeam {
         }
     };
 
+    // Every generation of work has each part begun and done once, in cache lines of their own.
+    struct alignas(64) Part {
+        std::atomic<std::uint32_t> begun{0}, done{0};
+    };
+
     const pid_t owner_;
+    std::unique_ptr<Part[]> parts_;
+    alignas(64) std::atomic<std::uint32_t> generation_{0};
     const std::function<void(int)>* work_ = nullptr;  // read by who has claimed a part of it
-    std::atomic<std::uint32_t> generation_{0};
-    std::atomic<std::uint64_t> ticket_{0};  // generation and next unclaimed part
-    std::atomic<int> pending_{0};
-    std::atomic<bool> stop_{false};  // read by helpers that are late for the work before, too
+    std::atomic<bool> stop_{false};                   // read by helpers that are late for the work before, too
     std::vector<std::thread> helpers_;
 
-    static std::uint64_t ticket(std::uint32_t generation, int part) {
-        return static_cast<std::uint64_t>(generation) << 32 | static_cast<std::uint32_t>(part);
+    // A helper that is late for its generation fails: the calling thread has begun its part, and perhaps the next one.
+    bool claim(int part, std::uint32_t generation) {
+        std::uint32_t before = generation - 1;
+        return parts_[part].begun.compare_exchange_strong(before, generation, std::memory_order_relaxed);
     }
 
-    void work_off(std::uint32_t generation) {
-        std::uint64_t next = ticket_.load(std::memory_order_acquire);
-        while (next >= ticket(generation, 0) && next < ticket(generation, size())) {
-            if (!ticket_.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel)) continue;
-            (*work_)(static_cast<int>(next & 0xffffffffu));
-            pending_.fetch_sub(1, std::memory_order_release);
-            next = ticket_.load(std::memory_order_acquire);
-        }
-    }
+    void finish(int part, std::uint32_t generation) { parts_[part].done.store(generation, std::memory_order_release); }
 
     void post() {
         generation_.fetch_add(1, std::memory_order_release);
         generation_.notify_all();
     }
 
-    void serve() {
+    void serve(int part) {
         for (std::uint32_t seen = 0;;) {
             for (Spin spin; generation_.load(std::memory_order_acquire) == seen;)
                 if (!spin.go_on()) generation_.wait(seen, std::memory_order_acquire);
             seen = generation_.load(std::memory_order_acquire);
             if (stop_.load(std::memory_order_relaxed)) return;
-            work_off(seen);
+            if (!claim(part, seen)) continue;
+            (*work_)(part);
+            finish(part, seen);
         }
     }
 };

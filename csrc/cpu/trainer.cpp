@@ -60,8 +60,7 @@ double Network::step(const Rows& rows, bool second_phase, const OptimiserSetting
             factor_.data()[r] = -1.0f / static_cast<float>(n);
         }
     }
-    backward(n_samples, n);
-    update(settings);
+    backward(n_samples, n, settings);
     return -bound / n;
 }
 

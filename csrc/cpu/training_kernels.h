@@ -12,6 +12,12 @@ struct TrainingKernels {
     void (*product)(const Product&);
     void (*normalise)(Normalisation&);
     void (*normalise_backward)(const NormalisationGradient&);
+    void (*moments_of_rows)(const Normalisation&, const RowMoments& part);
+    void (*merge_moments)(Normalisation&, const RowMoments* parts, int n_parts);
+    void (*normalise_rows)(const Normalisation&, int first, int last);
+    void (*gradient_sums_of_rows)(const NormalisationGradient&, int first, int last);
+    void (*gradient_of_rows)(const NormalisationGradient&, int first, int last);
+    void (*sum_parts)(const float* parts, long step, int n_parts, float* to, long floats);
     void (*activate_backward)(float* gradient, const float* out, long floats, float slope);
     void (*column_sum)(const float* h, int rows, int columns, int stride, float* sum);  // whole lines
     void (*sigmoid)(const float* logits, int rows, int columns, int logit_stride, float* out, int out_stride);

@@ -44,9 +44,29 @@ static void scale_rows(float* h, int rows, int columns, int stride, const float*
 
 extern const TrainingKernels training_kernels;
 const TrainingKernels training_kernels = {
-    product,      normalise,   normalise_backward, activate_backward, column_sum,  sigmoids,
-    draw_latents, log_weights, centre_rows,        sample_moments,    centre,      dot,
-    scale_rows,   adam,        squared_norm,       fill_uniform,      fill_normal,
+    product,
+    normalise,
+    normalise_backward,
+    moments_of_rows,
+    merge_moments,
+    normalise_rows,
+    gradient_sums_of_rows,
+    gradient_of_rows,
+    sum_parts,
+    activate_backward,
+    column_sum,
+    sigmoids,
+    draw_latents,
+    log_weights,
+    centre_rows,
+    sample_moments,
+    centre,
+    dot,
+    scale_rows,
+    adam,
+    squared_norm,
+    fill_uniform,
+    fill_normal,
 };
 
 }  // namespace VSAE_ISA
