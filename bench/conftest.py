@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from bench import environment, paired
+from vsae_fast import _native
 
 
 class Plan(NamedTuple):
@@ -80,7 +82,13 @@ def compare(benchmark: Any, plan: Plan) -> Compare:
 
     def run(case: str, candidates: Mapping[str, Callable[[], Any]], items: Mapping[str, int]) -> dict[str, Any]:
         ours = list(candidates)[-1]
-        times = paired.alternate(candidates, rounds=plan.rounds, seconds=plan.seconds)
+        trips: list[float] = []
+        times = paired.alternate(
+            candidates,
+            rounds=plan.rounds,
+            seconds=plan.seconds,
+            observe=lambda: trips.append(1e9 * _native.round_trip()),
+        )
         per_item = {name: [t / items[name] for t in values] for name, values in times.items()}
         result = {
             name: {
@@ -89,7 +97,9 @@ def compare(benchmark: Any, plan: Plan) -> Compare:
             }
             for name, values in per_item.items()
         }
-        benchmark.extra_info.update(case=case, ours=ours, candidates=result)
+        benchmark.extra_info.update(
+            case=case, ours=ours, candidates=result, round_trip_ns=sorted(filter(math.isfinite, trips))
+        )
         benchmark.pedantic(candidates[ours], rounds=plan.rounds, iterations=1, warmup_rounds=1)
         return result
 

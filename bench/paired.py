@@ -8,8 +8,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def alternate(candidates: Mapping[str, Callable[[], Any]], *, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Seconds per call of each candidate, one figure a round; a figure averages calls over about ``seconds``."""
+def alternate(
+    candidates: Mapping[str, Callable[[], Any]],
+    *,
+    rounds: int,
+    seconds: float,
+    observe: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds per call of each candidate, one figure a round; a figure averages calls over about ``seconds``.
+
+    ``observe`` is called before each round.
+    """
     calls = {}
     for name, run in candidates.items():
         run()  # warm up: allocation, compilation
@@ -18,6 +27,7 @@ def alternate(candidates: Mapping[str, Callable[[], Any]], *, rounds: int, secon
         calls[name] = max(1, round(seconds / (time.perf_counter() - begin)))
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
+        observe()
         for name, run in candidates.items():
             begin = time.perf_counter()
             for _ in range(calls[name]):

@@ -112,6 +112,11 @@ def candidates(case: Result) -> str:
         f"{case['fma_peak_gflops']:.0f} GFLOP/s."
         for name, own in case.get("arithmetic", {}).items()
     )
+    if trips := case.get("round_trip_ns"):
+        note += (
+            f"\n\nBetween two processors and back a cache line took {trips[len(trips) // 2]:.0f} ns before the median "
+            f"round, {trips[0]:.0f} to {trips[-1]:.0f} ns before all of them."
+        )
     return f"### {case['case']}\n\n" + table(("candidate", case["unit"], f"{case['ours']} is faster by"), rows) + note
 
 

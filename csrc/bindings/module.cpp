@@ -18,6 +18,7 @@
 #include "cpu/fma_peak.h"
 #include "cpu/importance_impute.h"
 #include "cpu/packed_layer.h"
+#include "cpu/round_trip.h"
 
 namespace py = pybind11;
 
@@ -222,4 +223,6 @@ PYBIND11_MODULE(_native, module) {
         },
         py::arg("n_threads"), py::arg("seconds") = 0.2, py::arg("level") = "",
         "Measured multiply-add rate in GFLOP/s, all threads together.");
+    module.def("round_trip", &vsae::round_trip, py::call_guard<py::gil_scoped_release>(),
+               "Seconds that a cache line takes from one processor to another and back; NaN with one processor.");
 }

@@ -97,8 +97,8 @@ void Mlp::add_context(LayerState& layer, long begin, long end) {
 void Mlp::forward_in_parts(bool training) {
     const std::size_t n_layers = layers_.size();
     std::array<RowMoments, SharedWork::kMaxParts> moments{};
-    for (std::size_t next = 0; next < n_layers || (next == n_layers && layers_.back().shape.norm);) {
-        const std::size_t first = next;
+    for (std::size_t first = 0;;) {
+        std::size_t next = first;
         while (next < n_layers && !layers_[next].shape.norm) ++next;
         LayerState* below = first ? &layers_[first - 1] : nullptr;
         LayerState* normed = next < n_layers ? &layers_[next] : nullptr;
@@ -112,8 +112,9 @@ void Mlp::forward_in_parts(bool training) {
                 moments[static_cast<std::size_t>(part)] = {begin, end, of_part, of_part + normed->columns()};
             if (training) work_.kernels.moments_of_rows(normed->forward, mine);
         });
-        if (normed) work_.kernels.merge_moments(normed->forward, moments.data(), SharedWork::n_parts(rows_));
-        ++next;
+        if (!normed) return;
+        work_.kernels.merge_moments(normed->forward, moments.data(), SharedWork::n_parts(rows_));
+        first = next + 1;
     }
 }
 

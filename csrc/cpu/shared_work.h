@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "core/training_step.h"
@@ -36,13 +35,13 @@ class SharedWork {
 
     // Runs work(task, thread) once for each task = 0..n_tasks-1, each thread from its own run of them first, so that it
     // meets the same networks from step to step: they are in its cache, and the way to another core's can be long.
-    // Kernels that a task calls stay on its thread.
+    // Kernels that a task calls stay on its thread; it has no tasks of its own.
     template <class Work>
     void tasks(int n_tasks, const Work& work) {
-        if (within_task_ || !team_) {
-            const bool outer = std::exchange(within_task_, true);
+        if (!team_) {
+            within_task_ = true;
             for (int task = 0; task < n_tasks; ++task) work(task, 0);
-            within_task_ = outer;
+            within_task_ = false;
             return;
         }
         const int size = n_threads();
@@ -68,8 +67,8 @@ class SharedWork {
         });
     }
 
-    // Whether `n` rows that take up to `terms` multiply-adds a layer are to be worked off in kParts parts. That depends
-    // on the rows alone: sums over rows are then sums over parts, in one order whatever the number of threads.
+    // Whether `n` rows that take up to `terms` multiply-adds a layer are to be worked off in n_parts(n) parts. That
+    // depends on the rows alone: sums over rows are then sums over parts, in one order whatever the number of threads.
     bool in_parts(long n, long terms) const {
         return !within_task_ && (n >= kManyRows || (n >= kManyRows / 2 && terms >= kTermsWorthParts));
     }
