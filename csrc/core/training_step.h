@@ -122,6 +122,19 @@ struct Latents {
     float* z;
 };
 
+// KL(N(mean, exp(log_variance)) || N(0, I)) of each row, and `factor` times its derivatives where they are asked for.
+struct KlDivergence {
+    int n_rows;
+    int n_latent;
+    int stride;
+    const float* mean;
+    const float* log_variance;
+    double* kl;  // [n_rows]
+    float factor;
+    float* mean_gradient;  // or null, both
+    float* log_variance_gradient;
+};
+
 // Rows of which sample_moments decodes one to a lane.
 inline constexpr int kRowsPerGroup = 16;
 // Samples from one draw of noise: the signs of its first and second half of latents, ++, --, +-, -+.

@@ -106,10 +106,7 @@ class Network {
                 kernels_.column_sum(gradient.data(), op_.n_rows, whole_lines(width), stride, of_bias.data());
             of_bias.write(gradients.bias[l] + static_cast<long>(group_) * width, width);
             PaddedRows transposed(width, in);
-            for (int o = 0; o < width; ++o)
-                for (int i = 0; i < in; ++i)
-                    transposed.data()[static_cast<long>(o) * transposed.stride() + i] =
-                        weight_[l].data()[static_cast<long>(i) * stride + o];
+            kernels_.transpose(weight_[l].data(), stride, in, width, transposed.data(), transposed.stride());
             kernels_.product({gradient.data(), stride, 1, transposed.data(), transposed.stride(), nullptr, down.data(),
                               down.stride(), op_.n_rows, whole_lines(in), width, false});
             gradient = std::move(down);

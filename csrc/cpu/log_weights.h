@@ -94,6 +94,22 @@ static void log_weights(const LogWeights& w) {
     }
 }
 
+static void kl_divergence(const KlDivergence& d) {
+    for (long r = 0; r < d.n_rows; ++r) {
+        Vec total{};
+        for (int l = 0; l < d.n_latent; l += kLanes) {
+            const long at = r * d.stride + l;
+            const Vec mean = load(d.mean + at), log_variance = load(d.log_variance + at);
+            const Vec excess = exp(log_variance) - 1.0f;
+            total += 0.5f * first_lanes(mean * mean + (excess - log_variance), d.n_latent - l);
+            if (!d.mean_gradient) continue;
+            store(d.mean_gradient + at, d.factor * mean);
+            store(d.log_variance_gradient + at, 0.5f * d.factor * excess);
+        }
+        d.kl[r] = horizontal_sum(total);
+    }
+}
+
 static void draw_latents(const Latents& d) {
     for (long row = d.first; row < d.last; ++row)
         for (int l = 0; l < d.n_latent; l += kLanes) {

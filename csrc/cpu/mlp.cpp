@@ -128,13 +128,8 @@ void Mlp::activate_backward(LayerState& layer, long begin, long end) {
 bool Mlp::takes_bias_away(const LayerState& layer) const { return layer.shape.norm && layer.forward.from_batch; }
 
 void Mlp::transpose(LayerState& layer) {
-    const int n_in = layer.shape.n_in, n_out = layer.shape.n_out;
-    const float* weight = store_.value(layer.parameters.weight);
-    float* to = layer.transposed.data();
-    const int from_stride = layer.stride(), to_stride = row_stride(n_in);
-    for (int o = 0; o < n_out; ++o)
-        for (int i = 0; i < n_in; ++i)
-            to[static_cast<long>(o) * to_stride + i] = weight[static_cast<long>(i) * from_stride + o];
+    work_.kernels.transpose(store_.value(layer.parameters.weight), layer.stride(), layer.shape.n_in, layer.shape.n_out,
+                            layer.transposed.data(), row_stride(layer.shape.n_in));
 }
 
 // Needs the layer's transposed weight.

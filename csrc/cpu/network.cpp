@@ -78,6 +78,7 @@ Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, 
       log_weight_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_)),
       factor_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_)),
       log_scale_gradient_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_ * column_stride_)),
+      kl_(static_cast<std::size_t>(max_rows)),
       log_scale_(AlignedBuffer::zeros(column_stride_)),
       precision_(AlignedBuffer::zeros(column_stride_)),
       numerical_(AlignedBuffer::zeros(column_stride_)),
@@ -264,9 +265,12 @@ void Network::select_proposals(const float* visible, int n, Matrix together, con
     for (int a = 0; a < n_attributes_; ++a) {
         const float* alone = own[static_cast<std::size_t>(a)].data();
         for (long r = 0; r < n; ++r, alone += 2 * latent) {
-            const bool seen = visible[r * attribute_stride_ + a] > 0;
-            const float* mean = seen ? alone : together.data + r * together.stride + a * latent;
-            const float* log_variance = mean + (seen ? latent : n_latent_);
+            // Addresses from a table: a branch on a random mask is guessed wrong half of the time.
+            const int seen = visible[r * attribute_stride_ + a] > 0 ? 1 : 0;
+            const float* const means[2] = {together.data + r * together.stride + a * latent, alone};
+            const int to_log_variance[2] = {n_latent_, latent};
+            const float* mean = means[seen];
+            const float* log_variance = mean + to_log_variance[seen];
             for (int l = 0; l < latent; ++l) {
                 mean_.data()[r * latent_stride_ + a * latent + l] = mean[l];
                 log_variance_.data()[r * latent_stride_ + a * latent + l] =
@@ -355,19 +359,12 @@ void Network::log_weights(int n_samples, int n, bool with_prior, const float* va
     });
 }
 
-// KL(q || N(0, I)) of one row; with a gradient, factor times its derivative is written.
-double Network::kl(int row, bool with_gradient, float factor) {
-    double sum = 0;
-    for (int l = 0; l < n_latent_; ++l) {
-        const long at = static_cast<long>(row) * latent_stride_ + l;
-        const float mean = mean_.data()[at], log_variance = log_variance_.data()[at], variance = std::exp(log_variance);
-        sum += 0.5 * (static_cast<double>(mean) * mean + variance - 1 - log_variance);
-        if (with_gradient) {
-            mean_gradient_.data()[at] = factor * mean;
-            log_variance_gradient_.data()[at] = factor * 0.5f * (variance - 1);
-        }
-    }
-    return sum;
+// KL(q || N(0, I)) of each row, and `factor` times its derivatives where `with_gradient`.
+const double* Network::kl(int n, bool with_gradient, float factor) {
+    work_.kernels.kl_divergence({n, n_latent_, latent_stride_, mean_.data(), log_variance_.data(), kl_.data(), factor,
+                                 with_gradient ? mean_gradient_.data() : nullptr,
+                                 with_gradient ? log_variance_gradient_.data() : nullptr});
+    return kl_.data();
 }
 
 }  // namespace vsae

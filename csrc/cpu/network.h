@@ -52,6 +52,7 @@ class Network {
     AlignedBuffer mean_, log_variance_, mean_gradient_, log_variance_gradient_;
     AlignedBuffer z_, z_gradient_, context_, context_gradient_, hidden_gradient_;
     AlignedBuffer log_weight_, factor_, log_scale_gradient_;
+    std::vector<double> kl_;
     std::vector<AlignedBuffer> scratch_;      // of each thread
     std::unique_ptr<MomentSampler> sampler_;  // made in phase 2
     Proposals own_, expected_own_;            // of the pass that is scored, and of phase 2's first one
@@ -77,7 +78,7 @@ class Network {
     Matrix project_context(int n);
     void decode(int n_samples, int n, bool training);
     void log_weights(int n_samples, int n, bool with_prior, const float* variance, const float* target);
-    double kl(int row, bool with_gradient, float factor);
+    const double* kl(int n, bool with_gradient, float factor);
     void backward(int n_samples, int n, const OptimiserSettings& settings);
     void backward_latents(int n_samples, int n);
     void backward_attribute(int attribute, int n);

@@ -148,11 +148,8 @@ void Network::backward_collective(int n_samples, int n) {
         const Matrix out = collective_->output();
         work_.product({out.data, 1, out.stride, context, stride, nullptr, store.gradient(context_weight_), stride,
                        inner, whole_lines(width), n, false});
-        const float* weight = store.value(context_weight_);
-        for (int o = 0; o < width; ++o)
-            for (int i = 0; i < inner; ++i)
-                hidden_gradient_.data()[static_cast<long>(o) * inner_stride + i] =
-                    weight[static_cast<long>(i) * stride + o];
+        work_.kernels.transpose(store.value(context_weight_), stride, inner, width, hidden_gradient_.data(),
+                                inner_stride);
         work_.product({context, stride, 1, hidden_gradient_.data(), inner_stride, nullptr, hidden.data, hidden.stride,
                        n, whole_lines(inner), width, true});
     }

@@ -66,17 +66,19 @@ void Network::sample_unobserved_and_forward(int n_samples, int n) {
             sampler_->run_task(task - 1, thread);
         }
     });
-    sampler_->finish(work_, target_.data(), variance_.data());
-    for (long r = 0; r < n; ++r)
-        for (int a = 0; a < n_attributes_; ++a) {
-            const bool observed = mask_.data()[r * attribute_stride_ + a] > 0;
-            for (int c = shape_.attribute_start[a]; c < shape_.attribute_start[a + 1]; ++c) {
-                float& target = target_.data()[r * column_stride_ + c];
-                float& variance = variance_.data()[r * column_stride_ + c];
-                target = observed ? x_.data()[r * column_stride_ + c] : std::clamp(target, -kTargetLimit, kTargetLimit);
-                variance = observed ? 0.0f : std::min(variance, kTargetLimit * kTargetLimit);
+    sampler_->finish(work_, target_.data(), variance_.data(), [&](int first_row, int last_row) {
+        for (long r = first_row; r < last_row; ++r)
+            for (int a = 0; a < n_attributes_; ++a) {
+                const bool observed = mask_.data()[r * attribute_stride_ + a] > 0;
+                for (int c = shape_.attribute_start[a]; c < shape_.attribute_start[a + 1]; ++c) {
+                    float& target = target_.data()[r * column_stride_ + c];
+                    float& variance = variance_.data()[r * column_stride_ + c];
+                    target =
+                        observed ? x_.data()[r * column_stride_ + c] : std::clamp(target, -kTargetLimit, kTargetLimit);
+                    variance = observed ? 0.0f : std::min(variance, kTargetLimit * kTargetLimit);
+                }
             }
-        }
+    });
 }
 
 }  // namespace vsae

@@ -168,50 +168,53 @@ void MomentSampler::run_task(int task, int thread) {
     }
 }
 
-void MomentSampler::finish(SharedWork& work, float* moment, float* variance) {
+void MomentSampler::finish(SharedWork& work, float* moment, float* variance,
+                           const std::function<void(int first, int last)>& then) {
     const int stride = row_stride(attributes_.n_columns());
     if (wide_) wide_->finish(work, *data_decoder_, n_rows_, moment, variance, stride);
-    finish_decoded(moment, variance);
-    for (int a = 0; a < attributes_.count(); ++a) {
-        const int begin = attributes_.start[a], end = attributes_.start[a + 1];
-        const bool numerical = attributes_.kind[a] == kNumerical;
-        const float own = numerical ? std::exp(2.0f * log_scale_.data()[begin]) : 0.0f;
-        for (long r = 0; r < n_rows_; ++r)
-            for (int c = begin; c < end; ++c) {
-                float& value = variance[r * stride + c];
-                value = numerical ? value + own : 0.0f;
-            }
-    }
+    work.tasks(groups_of(n_rows_), [&](int group, int) {
+        const int first = group * kRowsPerGroup, last = std::min(n_rows_, first + kRowsPerGroup);
+        finish_decoded(group, moment, variance);
+        for (int a = 0; a < attributes_.count(); ++a) {
+            const int begin = attributes_.start[a], end = attributes_.start[a + 1];
+            const bool numerical = attributes_.kind[a] == kNumerical;
+            const float own = numerical ? std::exp(2.0f * log_scale_.data()[begin]) : 0.0f;
+            for (long r = first; r < last; ++r)
+                for (int c = begin; c < end; ++c) {
+                    float& value = variance[r * stride + c];
+                    value = numerical ? value + own : 0.0f;
+                }
+        }
+        if (then) then(first, last);
+    });
 }
 
-void MomentSampler::finish_decoded(float* moment, float* variance) const {
+void MomentSampler::finish_decoded(int group, float* moment, float* variance) const {
     const auto count = static_cast<float>(n_samples_);
     const long block = n_groups_ * moment_floats();
     const int stride = row_stride(attributes_.n_columns());
-    for (int group = 0; group < groups_of(n_rows_); ++group) {
-        const int row = group * kRowsPerGroup, n_rows = std::min(n_rows_ - row, kRowsPerGroup);
-        for (std::size_t i = 0; i < decoded_.size(); ++i) {
-            const int from = attributes_.start[decoded_[i]], width = start_[i + 1] - start_[i];
-            float spread[kRowsPerGroup] = {};
-            for (int c = 0; c < width; ++c) {
-                const long at = group * moment_floats() + (start_[i] + c) * static_cast<long>(kRowsPerGroup);
-                float total[kRowsPerGroup] = {}, square[kRowsPerGroup] = {};
-                for (int b = 0; b < n_blocks_; ++b)
-                    for (int r = 0; r < kRowsPerGroup; ++r) {
-                        total[r] += total_.data()[b * block + at + r];
-                        square[r] += square_.data()[b * block + at + r];
-                    }
+    const int row = group * kRowsPerGroup, n_rows = std::min(n_rows_ - row, kRowsPerGroup);
+    for (std::size_t i = 0; i < decoded_.size(); ++i) {
+        const int from = attributes_.start[decoded_[i]], width = start_[i + 1] - start_[i];
+        float spread[kRowsPerGroup] = {};
+        for (int c = 0; c < width; ++c) {
+            const long at = group * moment_floats() + (start_[i] + c) * static_cast<long>(kRowsPerGroup);
+            float total[kRowsPerGroup] = {}, square[kRowsPerGroup] = {};
+            for (int b = 0; b < n_blocks_; ++b)
                 for (int r = 0; r < kRowsPerGroup; ++r) {
-                    const float mean = total[r] / count;
-                    total[r] = mean;
-                    spread[r] += std::max(square[r] / count - mean * mean, 0.0f);
+                    total[r] += total_.data()[b * block + at + r];
+                    square[r] += square_.data()[b * block + at + r];
                 }
-                for (int r = 0; r < n_rows; ++r) moment[static_cast<long>(row + r) * stride + from + c] = total[r];
+            for (int r = 0; r < kRowsPerGroup; ++r) {
+                const float mean = total[r] / count;
+                total[r] = mean;
+                spread[r] += std::max(square[r] / count - mean * mean, 0.0f);
             }
-            for (int r = 0; r < n_rows; ++r)
-                std::fill_n(variance + static_cast<long>(row + r) * stride + from, width,
-                            spread[r] / static_cast<float>(width));
+            for (int r = 0; r < n_rows; ++r) moment[static_cast<long>(row + r) * stride + from + c] = total[r];
         }
+        for (int r = 0; r < n_rows; ++r)
+            std::fill_n(variance + static_cast<long>(row + r) * stride + from, width,
+                        spread[r] / static_cast<float>(width));
     }
 }
 

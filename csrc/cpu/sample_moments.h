@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -59,7 +60,9 @@ class MomentSampler {
     void run_task(int task, int thread);
     // Writes mean and variance of x, [N, D] with stride row_stride(D): variances of an attribute's columns are their
     // mean, those of categorical columns 0.
-    void finish(SharedWork& work, float* moment, float* variance);
+    // `then`, where given, goes on with rows first..last-1 on the thread that has finished them.
+    void finish(SharedWork& work, float* moment, float* variance,
+                const std::function<void(int first, int last)>& then = {});
 
    private:
     // What one thread needs.
@@ -89,7 +92,7 @@ class MomentSampler {
     int n_decoded() const { return start_.back(); }
     long group_floats(const DenseLayer& layer) const { return static_cast<long>(padded(layer.n_out)) * kRowsPerGroup; }
     long moment_floats() const { return static_cast<long>(n_decoded()) * kRowsPerGroup; }
-    void finish_decoded(float* moment, float* variance) const;
+    void finish_decoded(int group, float* moment, float* variance) const;
 };
 
 }  // namespace vsae

@@ -55,8 +55,9 @@ double Network::step(const Rows& rows, bool second_phase, const OptimiserSetting
         }
         bound /= n_attributes_;
     } else {
+        const double* divergence = kl(n, true, 1.0f / static_cast<float>(n));
         for (int r = 0; r < n; ++r) {
-            bound += log_weight_.data()[r] - kl(r, true, 1.0f / static_cast<float>(n));
+            bound += log_weight_.data()[r] - divergence[r];
             factor_.data()[r] = -1.0f / static_cast<float>(n);
         }
     }
@@ -85,6 +86,7 @@ void Network::score(const Rows& rows, std::uint64_t seed, double* score) {
             draw_latents(n_samples, n);
             decode(n_samples, n, false);
             log_weights(n_samples, n, importance_weighted, nullptr, x_.data());
+            const double* divergence = importance_weighted ? nullptr : kl(n, false, 0);
             for (int r = 0; r < n; ++r) {
                 double bound = log_weight_.data()[r];
                 if (importance_weighted) {
@@ -94,7 +96,7 @@ void Network::score(const Rows& rows, std::uint64_t seed, double* score) {
                     for (int k = 0; k < n_samples; ++k) sum += std::exp(log_weight_.data()[k * n + r] - top);
                     bound = top + std::log(sum) - std::log(static_cast<double>(n_samples));
                 } else {
-                    bound -= kl(r, false, 0);
+                    bound -= divergence[r];
                 }
                 score[begin + r] += bound / objective_.n_validation_draws;
             }

@@ -10,6 +10,7 @@ namespace vsae {
 
 struct TrainingKernels {
     void (*product)(const Product&);
+    void (*transpose)(const float* from, long from_stride, int rows, int columns, float* to, long to_stride);
     void (*normalise)(Normalisation&);
     void (*normalise_backward)(const NormalisationGradient&);
     void (*moments_of_rows)(const Normalisation&, const RowMoments& part);
@@ -22,6 +23,7 @@ struct TrainingKernels {
     void (*column_sum)(const float* h, int rows, int columns, int stride, float* sum);  // whole lines
     void (*sigmoid)(const float* logits, int rows, int columns, int logit_stride, float* out, int out_stride);
     void (*draw_latents)(const Latents&);
+    void (*kl_divergence)(const KlDivergence&);
     void (*log_weights)(const LogWeights&);
     void (*centre_rows)(const SampledRows&);
     void (*sample_moments)(const SampleMoments&);

@@ -6,6 +6,7 @@
 #include "cpu/random_stream.h"
 #include "cpu/sample_moments_body.h"
 #include "cpu/training_kernels.h"
+#include "cpu/transpose.h"
 
 namespace vsae {
 namespace VSAE_ISA {
@@ -45,6 +46,7 @@ static void scale_rows(float* h, int rows, int columns, int stride, const float*
 extern const TrainingKernels training_kernels;
 const TrainingKernels training_kernels = {
     product,
+    transpose,
     normalise,
     normalise_backward,
     moments_of_rows,
@@ -57,6 +59,7 @@ const TrainingKernels training_kernels = {
     column_sum,
     sigmoids,
     draw_latents,
+    kl_divergence,
     log_weights,
     centre_rows,
     sample_moments,
