@@ -50,25 +50,22 @@ BARS: dict[str, Bar] = {
     "phase 1, batch 64": Bar(
         40,
         80,
-        limit="Three runs of one day gave 72.8, 38.3 and 36.8, of which this is the middle one by phase 2. Alone a "
-        "step takes 170 microseconds, in turns with the others 204 in the first run and 354 and 349 in the others: "
-        "one thread's time. In some turns after steps of the autograd reference the second thread gets no processor "
-        "at all; after eager or compiled steps it does. Why has not been found yet.",
+        limit="On two threads a step takes 160 microseconds where the two processors share a third-level cache and 230 "
+        "where the host has put them apart (the round trip of a cache line, below the table).",
     ),
     "phase 2, batch 64": Bar(
         40,
         80,
-        limit="Three runs of one day gave 44.9, 35.3 and 29.1; alone a step takes 426 microseconds, in turns with "
-        "eager PyTorch 449 to 688. The 6,400 decoder passes of the sampled z take half of the step: 35 MFLOP and "
-        "38,400 normal numbers (57 MFLOP and four times the numbers before samples shared their first layers' "
-        "products). The second pass runs beside them and the average over x_u is taken in closed form.",
+        limit="The 6,400 decoder passes of the sampled z take half of the step: 35 MFLOP and 38,400 normal numbers. "
+        "The second pass runs beside them and the average over x_u is taken in closed form. On two threads a step "
+        "takes 440 to 460 microseconds where the two processors share a third-level cache and 560 to 600 where the "
+        "host has put them apart (the round trip of a cache line, below the table).",
     ),
     "importance-weighted, K = 10, width 128, batch 256": Bar(
         4,
         8,
-        limit="Two thirds of the step are products at three quarters of the peak, and eager PyTorch's are not much "
-        "slower at this width. Ratios swing with what else the machine does: torch's own threads spin for some "
-        "milliseconds after a step and compete with ours.",
+        limit="Three quarters of the step are products at nine tenths of the peak, and eager PyTorch's are not much "
+        "slower at this width: with products alone the ratio would be 6. Ratios swing with what else the machine does.",
     ),
 }
 SOBOL_TO_IID = (0.7, 0.5)  # root mean squared error of the imputed mean, at most

@@ -128,7 +128,6 @@ TOLERANCE = 0.05
 
 
 AUTO_COLUMNS = NetworkConfig(
-    latent_per_attribute=1,
     numerical_hidden=(16,),
     categorical_hidden=(16,),
     collective_hidden=(128, 128),
