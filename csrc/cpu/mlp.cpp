@@ -25,7 +25,10 @@ Matrix Mlp::input(std::size_t layer) {
     return layer ? Matrix{layers_[layer - 1].out.data(), layers_[layer - 1].stride()} : in_;
 }
 
-long Mlp::terms(const LayerState& layer) const { return static_cast<long>(rows_) * layer.columns() * layer.shape.n_in; }
+// Multiply-adds of a layer's linear map.
+static long terms(const LayerState& layer, int rows) {
+    return static_cast<long>(rows) * layer.columns() * layer.shape.n_in;
+}
 
 void Mlp::forward(Matrix in, int rows, bool training, const float* row_weight, long weight_stride,
                   const Matrix* context, int context_rows) {
@@ -38,15 +41,14 @@ void Mlp::forward(Matrix in, int rows, bool training, const float* row_weight, l
         if (layer.shape.norm) describe_normalisation(layer, training, row_weight, weight_stride);
     if (in_parts_) return forward_in_parts(training);
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-        work_.rows(rows, terms(layers_[i]), [&](long begin, long end, int) { linear(i, begin, end); });
+        work_.rows(rows, terms(layers_[i], rows), [&](long begin, long end, int) { linear(i, begin, end); });
         if (layers_[i].shape.norm) work_.normalise(layers_[i].forward);
     }
 }
 
 bool Mlp::goes_in_parts(int rows) const {
     long most = 0;
-    for (const LayerState& layer : layers_)
-        most = std::max(most, static_cast<long>(rows) * layer.columns() * layer.shape.n_in);
+    for (const LayerState& layer : layers_) most = std::max(most, terms(layer, rows));
     return work_.in_parts(rows, most);
 }
 
@@ -79,18 +81,18 @@ void Mlp::linear(std::size_t index, long begin, long end) {
     const Matrix in = input(index);
     float* to = layer.shape.norm ? layer.h.data() : layer.out.data();
     work_.kernels.product({in.data + begin * in.stride, in.stride, 1, store_.value(p.weight), layer.stride(),
-                           p.bias < 0 ? nullptr : store_.value(p.bias), to + begin * layer.stride(), layer.stride(),
+                           store_.value(p.bias), to + begin * layer.stride(), layer.stride(),
                            static_cast<int>(end - begin), layer.columns(), layer.shape.n_in, adds,
                            layer.shape.activation && !layer.shape.norm ? slope_ : 1.0f});
 }
 
 void Mlp::add_context(LayerState& layer, long begin, long end) {
     float* to = layer.shape.norm ? layer.h.data() : layer.out.data();
-    const float* bias = layer.parameters.bias < 0 ? nullptr : store_.value(layer.parameters.bias);
+    const float* bias = store_.value(layer.parameters.bias);
     const int stride = layer.stride(), columns = layer.columns();
     for (long r = begin; r < end; ++r)
         for (int c = 0; c < columns; ++c)
-            to[r * stride + c] = context_->data[r % context_rows_ * context_->stride + c] + (bias ? bias[c] : 0.0f);
+            to[r * stride + c] = context_->data[r % context_rows_ * context_->stride + c] + bias[c];
 }
 
 // The same part by part: only a normalised layer needs all rows, and ends a round.
@@ -155,14 +157,14 @@ void Mlp::backward(Matrix to, bool accumulate) {
         const Matrix below = input(i);
         work_.product({below.data, 1, below.stride, gradient, layer.stride(), nullptr, store_.gradient(p.weight),
                        layer.stride(), layer.shape.n_in, layer.columns(), rows_, false});
-        if (p.bias >= 0 && takes_bias_away(layer))
+        if (takes_bias_away(layer))
             std::fill_n(store_.gradient(p.bias), layer.columns(), 0.0f);
-        else if (p.bias >= 0)
+        else
             work_.kernels.column_sum(gradient, rows_, layer.columns(), layer.stride(), store_.gradient(p.bias));
         const Matrix down = i ? Matrix{layers_[i - 1].gradient.data(), layers_[i - 1].stride()} : to;
         if (!down.data) continue;
         transpose(layer);
-        work_.rows(rows_, terms(layer),
+        work_.rows(rows_, terms(layer, rows_),
                    [&](long begin, long end, int) { input_gradient(i, down, i == 0 && accumulate, begin, end); });
     }
 }
@@ -222,8 +224,9 @@ void Mlp::update(const AdamStep& rule) {
     for (const LayerState& layer : layers_) {
         const LayerParameters& p = layer.parameters;
         store_.update(work_.kernels, rule, p.weight, static_cast<long>(layer.shape.n_in) * layer.stride());
-        for (const long vector : {p.bias, p.gamma, p.beta})
-            if (vector >= 0) store_.update(work_.kernels, rule, vector, layer.stride());
+        store_.update(work_.kernels, rule, p.bias, layer.stride());
+        if (!layer.shape.norm) continue;
+        for (const long vector : {p.gamma, p.beta}) store_.update(work_.kernels, rule, vector, layer.stride());
     }
 }
 

@@ -24,7 +24,7 @@ struct LayerShape {
     bool activation;  // LeakyReLU where there is no batch normalisation
 };
 
-// Where a layer's parameters stand; -1 for the ones that it has not.
+// Where a layer's parameters stand; -1 for those of a normalisation that it has not.
 struct LayerParameters {
     long weight = -1;  // [n_in, n_out]
     long bias = -1;
@@ -89,7 +89,6 @@ class Mlp {
     std::unique_ptr<AlignedBuffer> part_gradients_;  // of all parameters, for each part of the rows
 
     Matrix input(std::size_t layer);
-    long terms(const LayerState& layer) const;
     void describe_normalisation(LayerState& layer, bool training, const float* row_weight, long weight_stride);
     void linear(std::size_t layer, long begin, long end);
     void add_context(LayerState& layer, long begin, long end);

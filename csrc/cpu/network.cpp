@@ -236,6 +236,9 @@ void Network::encode_together(const float* visible, Draws& draws, int n, bool tr
     head_->forward(collective_->output(), n, training);
 }
 
+// What encode_together() leaves of `draws`.
+Draws Network::skip_fill(const Draws& draws) const { return {draws.seed, draws.next + (shape_.noise_fill ? 1 : 0)}; }
+
 void Network::draw_latent_noise(const Draws& draws, int n_samples, int n) {
     work_.kernels.fill_normal(draws.seed, draws.next, latent_noise_buffer_.data(),
                               static_cast<long>(n_samples) * n * latent_noise_);
@@ -244,7 +247,7 @@ void Network::draw_latent_noise(const Draws& draws, int n_samples, int n) {
 // Proposals of n rows, and the noise of their `n_samples` samples. The networks of attributes, the collective one and
 // the noise are small tasks of their own: one of their products alone is too short to be shared.
 void Network::encode(const float* visible, Draws& draws, int n_samples, int n, bool training) {
-    const Draws of_latents{draws.seed, draws.next + (shape_.noise_fill ? 1 : 0)};
+    const Draws of_latents = skip_fill(draws);
     const bool shared_out = collective_->goes_in_parts(n);
     if (shared_out) encode_together(visible, draws, n, training);
     work_.tasks(n_attributes_ + 2, [&](int task, int) {

@@ -71,6 +71,7 @@ class Network {
     Proposals make_proposals() const;
     void encode_attribute(int attribute, const float* visible, int n, bool training, Proposals& own);
     void encode_together(const float* visible, Draws& draws, int n, bool training);
+    Draws skip_fill(const Draws& draws) const;
     void draw_latent_noise(const Draws& draws, int n_samples, int n);
     void encode(const float* visible, Draws& draws, int n_samples, int n, bool training);
     void select_proposals(const float* visible, int n, Matrix together, const Proposals& own);

@@ -50,30 +50,25 @@ void Network::backward(int n_samples, int n, const OptimiserSettings& settings) 
     const bool shared_out = collective_->goes_in_parts(n);
     if (shared_out) backward_collective(n_samples, n);
     AdamStep rule = adam_rule(settings);
-    // Every network is updated by the thread that has just had its gradient, unless all gradients together come first.
-    const bool at_once = settings.clip_norm <= 0;
-    work_.tasks(n_attributes_ + 2, [&](int task, int) {
-        if (task == 0) {
-            if (!shared_out) backward_collective(n_samples, n);
-            if (at_once) update_collective(rule);
-        } else if (task == 1) {
-            if (at_once) update_decoders(rule);
-        } else {
-            backward_attribute(task - 2, n);
-            if (at_once) attributive_[task - 2].update(rule);
-        }
-    });
-    if (at_once) return;
-    const double norm = std::sqrt(work_.kernels.squared_norm(store.gradient(0), store.size()));
-    rule.gradient_factor = static_cast<float>(std::min(1.0, settings.clip_norm / (norm + 1e-6)));
-    work_.tasks(n_attributes_ + 2, [&](int task, int) {
+    const auto update = [&](int task) {
         if (task == 0)
             update_collective(rule);
         else if (task == 1)
             update_decoders(rule);
         else
             attributive_[task - 2].update(rule);
+    };
+    // Every network is updated by the thread that has just had its gradient, unless all gradients together come first.
+    const bool at_once = settings.clip_norm <= 0;
+    work_.tasks(n_attributes_ + 2, [&](int task, int) {
+        if (task == 0 && !shared_out) backward_collective(n_samples, n);
+        if (task > 1) backward_attribute(task - 2, n);
+        if (at_once) update(task);
     });
+    if (at_once) return;
+    const double norm = std::sqrt(work_.kernels.squared_norm(store.gradient(0), store.size()));
+    rule.gradient_factor = static_cast<float>(std::min(1.0, settings.clip_norm / (norm + 1e-6)));
+    work_.tasks(n_attributes_ + 2, [&](int task, int) { update(task); });
 }
 
 // From the gradient of z to those of mean and log-variance.

@@ -14,7 +14,7 @@ void Network::encode_twice(Draws& first, int n_samples, int n, const std::functi
         expected_own_ = make_proposals();
         expected_together_ = AlignedBuffer(static_cast<long>(max_rows_) * head_->output().stride);
     }
-    const Draws of_latents{draws_.seed, draws_.next + (shape_.noise_fill ? 1 : 0)};
+    const Draws of_latents = skip_fill(draws_);
     work_.tasks(n_attributes_ + 3, [&](int task, int) {
         if (task == 0) {
             encode_together(mask_.data(), first, n, false);
@@ -37,7 +37,7 @@ void Network::encode_twice(Draws& first, int n_samples, int n, const std::functi
 // nothing before the likelihood asks for the samples, so that one thread may run it while others sample.
 void Network::sample_unobserved_and_forward(int n_samples, int n) {
     Draws first = draws_;
-    Draws sampled{draws_.seed, draws_.next + (shape_.noise_fill ? 1 : 0)};
+    Draws sampled = skip_fill(draws_);
     draws_.next = sampled.next + static_cast<std::uint64_t>(MomentSampler::n_streams(objective_.n_unobserved_samples));
     std::optional<FoldedMlp> mask_decoder, data_decoder;
     encode_twice(first, n_samples, n, [&] {

@@ -40,10 +40,10 @@ double Network::step(const Rows& rows, bool second_phase, const OptimiserSetting
     expand_weight(n);
     log_weights(n_samples, n, importance_weighted, variance, target);
 
-    std::fill_n(mean_gradient_.data(), static_cast<long>(n) * latent_stride_, 0.0f);
-    std::fill_n(log_variance_gradient_.data(), static_cast<long>(n) * latent_stride_, 0.0f);
     double bound = 0;
     if (importance_weighted) {
+        std::fill_n(mean_gradient_.data(), static_cast<long>(n) * latent_stride_, 0.0f);
+        std::fill_n(log_variance_gradient_.data(), static_cast<long>(n) * latent_stride_, 0.0f);
         for (int r = 0; r < n; ++r) {
             double top = -std::numeric_limits<double>::infinity(), sum = 0;
             for (int k = 0; k < n_samples; ++k) top = std::max(top, static_cast<double>(log_weight_.data()[k * n + r]));
