@@ -65,9 +65,9 @@ BARS: dict[str, Bar] = {
         4,
         8,
         limit="Three quarters of the step are products at nine tenths of the peak, and eager PyTorch's are not much "
-        "slower at this width: with products alone the ratio would be 6. Five runs gave 4.4, 4.6, 4.2, 4.1 and, the last "
-        "one, 3.8: a step takes 3.0 ms where the two processors share a third-level cache and 4.3 ms where the host has "
-        "put them apart (the round trip of a cache line, below the table).",
+        "slower at this width: with products alone the ratio would be 6. Five runs gave 4.4, 4.6, 4.2, 4.1 and, in the "
+        "last one, 3.8: a step takes 3.0 ms where the two processors share a third-level cache and 4.3 ms where the "
+        "host has put them apart (the round trip of a cache line, below the table).",
     ),
 }
 SOBOL_TO_IID = (0.7, 0.5)  # root mean squared error of the imputed mean, at most
