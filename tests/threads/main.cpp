@@ -75,7 +75,8 @@ std::vector<float> train(const NetworkShape& shape, const ObjectiveSettings& obj
     const Data data = make_data(shape);
     for (int step = 0; step < kSteps; ++step)
         trainer.step({data.x.data(), data.mask.data(), data.index.data(), kRows},
-                     objective.n_samples == 0 && step >= kSteps / 2, {1e-3f, 0.01f, objective.n_samples ? 5.0f : 0.0f}, n_threads);
+                     objective.n_samples == 0 && step >= kSteps / 2, {1e-3f, 0.01f, objective.n_samples ? 5.0f : 0.0f},
+                     n_threads);
     std::vector<double> score(kRows, 0.0);
     trainer.score({data.x.data(), data.mask.data(), nullptr, kRows}, 3, score.data());
     trainer.export_state(state.data());
