@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from itertools import accumulate
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 
@@ -28,6 +29,17 @@ from vsae_fast.ops.layout import AttributeLayout
 
 EncoderName = Literal["dropout", "factorised"]
 NEEDS_UNITS = ("positive", "count")
+
+
+class _Group(NamedTuple):
+    """Attributes of one likelihood and width: parameters (..., G, P), values (..., G, W), units (G, W)."""
+
+    likelihood: Likelihood
+    parameters: torch.Tensor
+    value: torch.Tensor
+    unit: Standardisation
+    centre: torch.Tensor
+    spread: torch.Tensor
 
 
 class HIVAE(LatentModel):
@@ -80,6 +92,7 @@ class HIVAE(LatentModel):
         self.decoder = Decoder(
             self.n_latent, c.data_hidden, sum(self.n_parameters), c.negative_slope, linear_tail=c.linear_tail
         )
+        self._register_groups()
 
     def encode(self, x: Rows, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
         """Propose latents; ``noise`` is unused. See :meth:`LatentModel.encode`."""
@@ -166,38 +179,63 @@ class HIVAE(LatentModel):
         """Rows with the mean in the holes: what stands there must not even reach a gradient as infinity."""
         return torch.where(self.layout.expand(mask) > 0, x, 0.0)
 
-    def _attributes(self, parameters: torch.Tensor) -> Any:
-        """Likelihood, parameters, columns and units of each attribute."""
-        starts = self.layout.starts
-        mean, std = self.get_buffer("mean"), self.get_buffer("std")
-        for i, own in enumerate(parameters.split(self.n_parameters, -1)):
-            columns = slice(starts[i], starts[i + 1])
-            likelihood, centre, spread = self.likelihoods[i], mean[columns], std[columns]
+    def _groups(self, parameters: torch.Tensor, x: torch.Tensor) -> Iterator[_Group]:
+        """What the attributes of each likelihood and width have in common: a few operations serve all of them."""
+        outputs = parameters.index_select(-1, self.get_buffer("output_order")).split(self.group_outputs, -1)
+        order = self.get_buffer("column_order")
+        columns = [
+            by_column.index_select(-1, order).split(self.group_columns, -1)
+            for by_column in (x, self.get_buffer("mean"), self.get_buffer("std"))
+        ]
+        for (likelihood, width), own, *named in zip(self.group_keys, outputs, *columns, strict=True):
+            value, centre, spread = (of_group.unflatten(-1, (-1, width)) for of_group in named)
             if likelihood == "positive":
                 unit = Standardisation(torch.log(centre), spread / centre)
             elif likelihood == "count":
                 unit = Standardisation(torch.zeros_like(centre), centre)
             else:
                 unit = Standardisation(torch.zeros_like(centre), torch.ones_like(spread))
-            yield likelihood, own, columns, unit, centre, spread
+            own = own.unflatten(-1, (-1, n_parameters(likelihood, width)))
+            yield _Group(likelihood, own, value, unit, centre, spread)
 
     def _log_likelihood(self, parameters: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Of each attribute, (..., M); densities of numbers are those of the encoded, standardised values."""
         terms = []
-        for likelihood, own, columns, unit, centre, spread in self._attributes(parameters):
-            value = x[..., columns]
+        for likelihood, own, value, unit, centre, spread in self._groups(parameters, x):
             if likelihood in NEEDS_UNITS:
                 value = centre + spread * value
-            term = log_likelihood(likelihood, own, value, unit)
-            terms.append(term + torch.log(spread).sum() if likelihood == "positive" else term)
-        return torch.stack(terms, -1)
+            term = log_likelihood(likelihood, own, value, unit)  # [..., G]
+            terms.append(term + torch.log(spread).sum(-1) if likelihood == "positive" else term)
+        return torch.cat(terms, -1).index_select(-1, self.get_buffer("attribute_position"))
 
     def _expected(self, parameters: torch.Tensor) -> torch.Tensor:
+        """Expected values of the encoded columns, (..., D)."""
         values = []
-        for likelihood, own, _, unit, centre, spread in self._attributes(parameters):
-            value = expected(likelihood, own, unit)
-            values.append((value - centre) / spread if likelihood in NEEDS_UNITS else value)
-        return torch.cat(values, -1)
+        no_values = self.get_buffer("mean")
+        for likelihood, own, _, unit, centre, spread in self._groups(parameters, no_values):
+            value = expected(likelihood, own, unit)  # [..., G, width]
+            values.append(((value - centre) / spread if likelihood in NEEDS_UNITS else value).flatten(-2))
+        return torch.cat(values, -1).index_select(-1, self.get_buffer("column_position"))
+
+    def _register_groups(self) -> None:
+        """Order of the decoder's outputs and of the columns by groups of one likelihood and width, and the way back."""
+        groups: dict[tuple[Likelihood, int], list[int]] = {}
+        for attribute, key in enumerate(zip(self.likelihoods, self.layout.widths, strict=True)):
+            groups.setdefault(key, []).append(attribute)
+        self.group_keys = list(groups)
+        self.group_columns = [len(members) * width for (_, width), members in groups.items()]
+        self.group_outputs = [len(members) * n_parameters(*key) for key, members in groups.items()]
+        order = [attribute for members in groups.values() for attribute in members]
+        first_output = [0, *accumulate(self.n_parameters)]
+        outputs = [c for i in order for c in range(first_output[i], first_output[i + 1])]
+        columns = [c for i in order for c in range(self.layout.starts[i], self.layout.starts[i + 1])]
+        for name, index in (
+            ("output_order", torch.tensor(outputs)),
+            ("column_order", torch.tensor(columns)),
+            ("column_position", torch.argsort(torch.tensor(columns))),
+            ("attribute_position", torch.argsort(torch.tensor(order))),
+        ):
+            self.register_buffer(name, index, persistent=False)
 
 
 def _check(
