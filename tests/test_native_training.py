@@ -119,9 +119,10 @@ def test_single_attributes(layout, name):
     assert_follows_the_reference(layout, ODD, name)
 
 
-@pytest.mark.parametrize("size", [3, 65])
-def test_batch_sizes(size):
-    assert_follows_the_reference(NUMERICAL_12, ODD, "hide-and-score", size)
+@pytest.mark.parametrize(("size", "n_seeds"), [(3, 9), (65, 3)])
+def test_batch_sizes(size, n_seeds):
+    """With three rows to normalise a quarter of the seeds leave the path, torch's too: a median of more."""
+    assert_follows_the_reference(NUMERICAL_12, ODD, "hide-and-score", size, n_seeds)
 
 
 @pytest.mark.parametrize("size", [171, 300])

@@ -73,8 +73,18 @@ struct RowMoments {
     float* square;
 };
 
-// Log-weights of K samples of N rows, sample-major, and their gradients with respect to the decoders' outputs:
+// Bounds of rows, log mean_k exp(log w_k), and what becomes of the gradients of log-weights.
+struct RowBounds {
+    double* bound;           // [N]
+    double derivative;       // of the loss by each bound
+    float* factor;           // [N, K] derivative by each log-weight; gradients are multiplied by it
+    float* log_scale_total;  // [D]; such gradients are added to it
+};
+
+// Log-weights of K samples of N rows, and their gradients with respect to the decoders' outputs:
 //   log w = sum_i weight_i E log p(x_i | z) + log p(m | z) (+ log N(z; 0, I) - log q(z) where `with_prior`)
+// A row's samples follow each other, so that they stay with the thread that has the row; noise alone has the order of
+// its stream, in which the rows of a sample follow each other.
 struct LogWeights {
     int n_attributes;
     int n_columns;
@@ -92,19 +102,20 @@ struct LogWeights {
     const float* weight;         // [N, M]
     const float* column_weight;  // [N, D] weight of the column's attribute
     const float* mask;           // [N, M]
-    const float* output;         // [K N, D]
-    const float* mask_logits;    // [K N, M]
-    const float* z;              // [K N, L]
-    const float* noise;          // [K N, L] that gave z, and anything in the columns past L
+    const float* output;         // [N, K, D]
+    const float* mask_logits;    // [N, K, M]
+    const float* z;              // [N, K, L]
+    const float* noise;          // [K, N, L] that gave z, and anything in the columns past L
     const float* log_variance;   // [N, L]
     int column_stride, attribute_stride, latent_stride, noise_stride, z_stride;
     bool with_prior;
-    float* log_weight;          // [K N]
-    float* output_gradient;     // [K N, D]
-    float* log_scale_gradient;  // [K N, D]
-    float* mask_gradient;       // [K N, M]
+    float* log_weight;          // [N, K]
+    float* output_gradient;     // [N, K, D]
+    float* log_scale_gradient;  // [K, D] of the row that came last
+    float* mask_gradient;       // [N, K, M]
     float* scratch;             // [M] and [D], for this call alone
-    long first, last;           // samples k N + row to do
+    long first, last;           // rows to do
+    const RowBounds* bounds;    // or null
 };
 
 // z = mean + exp(log_variance / 2) noise for K samples of rows first..last-1 of N.
@@ -118,8 +129,36 @@ struct Latents {
     int z_stride;
     const float* mean;
     const float* log_variance;
-    const float* noise;  // [K N, L]
-    float* z;
+    const float* noise;  // [K, N, L]
+    float* z;            // [N, K, L]
+};
+
+// What the first linear map of a decoder begins with: a row's context, the same for its K samples, and the bias.
+struct Context {
+    const float* data;  // [N, columns]
+    long stride;
+    int n_samples;
+    const float* bias;
+    float* to;  // [N, K, columns]
+    long to_stride;
+    long first, last;  // samples
+    int columns;
+};
+
+// From gradients of z to those of mean and log-variance, for K samples of rows first..last-1.
+struct LatentGradient {
+    int n_samples;
+    int first, last;
+    int n_latent;
+    int latent_stride;
+    int z_stride;
+    const float* mean;
+    const float* z;           // [N, K, L]
+    const float* z_gradient;  // [N, K, L]
+    const float* factor;      // [N, K] of log N(z; 0, I) - log q(z) in the loss, or null
+    bool accumulate;          // to what the gradients are already
+    float* mean_gradient;
+    float* log_variance_gradient;
 };
 
 // KL(N(mean, exp(log_variance)) || N(0, I)) of each row, and `factor` times its derivatives where they are asked for.

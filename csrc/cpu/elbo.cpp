@@ -118,7 +118,8 @@ class RowBound {
                               mask_gradient_.data(),
                               scratch_.data(),
                               0,
-                              op_.n_samples});
+                              1,
+                              nullptr});
         return op_.noise ? importance_weighted() : log_weight_.data()[0] - divergence();
     }
 

@@ -8,12 +8,12 @@
 namespace vsae {
 namespace VSAE_ISA {
 
-static inline Vec score_columns(const LogWeights& w, long row, long sample_row) {
+static inline Vec score_columns(const LogWeights& w, long row, long k) {
     constexpr float kHalfLogTwoPi = 0.91893853320467274178f;
     Vec total{};
     for (int c = 0; c < whole_lines(w.n_columns); c += kLanes) {
         const long at = row * w.column_stride + c;
-        const long out = sample_row * w.column_stride + c;
+        const long out = (row * w.n_samples + k) * w.column_stride + c;
         const Vec weight = load(w.column_weight + at) * load(w.numerical + c);
         const Vec precision = load(w.precision + c);
         const Vec residual = load(w.target + at) - load(w.output + out);
@@ -22,7 +22,7 @@ static inline Vec score_columns(const LogWeights& w, long row, long sample_row) 
         const Vec scaled = square * precision;
         total += weight * (-0.5f * scaled - load(w.log_scale + c) - kHalfLogTwoPi);
         store(w.output_gradient + out, weight * residual * precision);
-        store(w.log_scale_gradient + out, weight * (scaled - 1.0f));
+        store(w.log_scale_gradient + k * w.column_stride + c, weight * (scaled - 1.0f));
     }
     return total;
 }
@@ -74,23 +74,53 @@ static inline Vec score_mask(const LogWeights& w, long row, long sample_row) {
     return total;
 }
 
-static inline Vec score_prior(const LogWeights& w, long row, long sample_row) {
+static inline Vec score_prior(const LogWeights& w, long row, long k) {
     Vec total{};
     for (int l = 0; l < w.n_latent; l += kLanes) {
-        const Vec noise = load(w.noise + sample_row * w.noise_stride + l);
+        const Vec noise = load(w.noise + (k * w.n_rows + row) * w.noise_stride + l);
         const Vec log_variance = load(w.log_variance + row * w.latent_stride + l);
-        const Vec z = load(w.z + sample_row * w.z_stride + l);
+        const Vec z = load(w.z + (row * w.n_samples + k) * w.z_stride + l);
         total += 0.5f * first_lanes(noise * noise - z * z + log_variance, w.n_latent - l);
     }
     return total;
 }
 
+static void scale_row(float* h, int columns, float factor) {
+    for (int c = 0; c < columns; c += kLanes) store(h + c, factor * load(h + c));
+}
+
+static void bound_row(const LogWeights& w, long row) {
+    const RowBounds& b = *w.bounds;
+    const long first = row * w.n_samples;
+    const float* log_weight = w.log_weight + first;
+    float* factor = b.factor + first;
+    double top = log_weight[0], sum = 0;
+    for (int k = 1; k < w.n_samples; ++k) top = log_weight[k] > top ? log_weight[k] : top;
+    for (int k = 0; k < w.n_samples; ++k) {
+        const double weight = __builtin_exp(log_weight[k] - top);
+        factor[k] = static_cast<float>(weight);
+        sum += weight;
+    }
+    b.bound[row] = top + __builtin_log(sum / w.n_samples);
+    for (int k = 0; k < w.n_samples; ++k) {
+        factor[k] = static_cast<float>(factor[k] * (b.derivative / sum));
+        scale_row(w.output_gradient + (first + k) * w.column_stride, whole_lines(w.n_columns), factor[k]);
+        scale_row(w.mask_gradient + (first + k) * w.attribute_stride, whole_lines(w.n_attributes), factor[k]);
+        for (int c = 0; c < whole_lines(w.n_columns); c += kLanes)
+            store(b.log_scale_total + c,
+                  load(b.log_scale_total + c) + factor[k] * load(w.log_scale_gradient + k * w.column_stride + c));
+    }
+}
+
 static void log_weights(const LogWeights& w) {
-    for (long sample_row = w.first; sample_row < w.last; ++sample_row) {
-        const long row = sample_row % w.n_rows;
-        Vec total = score_columns(w, row, sample_row) + score_mask(w, row, sample_row);
-        if (w.with_prior) total += score_prior(w, row, sample_row);
-        w.log_weight[sample_row] = static_cast<float>(horizontal_sum(total) + score_levels(w, row, sample_row));
+    for (long row = w.first; row < w.last; ++row) {
+        for (long k = 0; k < w.n_samples; ++k) {
+            const long sample = row * w.n_samples + k;
+            Vec total = score_columns(w, row, k) + score_mask(w, row, sample);
+            if (w.with_prior) total += score_prior(w, row, k);
+            w.log_weight[sample] = static_cast<float>(horizontal_sum(total) + score_levels(w, row, sample));
+        }
+        if (w.bounds) bound_row(w, row);
     }
 }
 
@@ -116,10 +146,28 @@ static void draw_latents(const Latents& d) {
             const Vec scale = exp(0.5f * load(d.log_variance + row * d.latent_stride + l));
             const Vec mean = load(d.mean + row * d.latent_stride + l);
             for (long k = 0; k < d.n_samples; ++k) {
-                const long sample_row = k * d.n_rows + row;
-                const Vec noise = load_unaligned(d.noise + sample_row * d.noise_stride + l);
-                store(d.z + sample_row * d.z_stride + l, mean + scale * noise);
+                const Vec noise = load_unaligned(d.noise + (k * d.n_rows + row) * d.noise_stride + l);
+                store(d.z + (row * d.n_samples + k) * d.z_stride + l, mean + scale * noise);
             }
+        }
+}
+
+static void latent_gradient(const LatentGradient& d) {
+    for (long row = d.first; row < d.last; ++row)
+        for (int l = 0; l < d.n_latent; l += kLanes) {
+            const long at = row * d.latent_stride + l;
+            const Vec mean = load(d.mean + at);
+            Vec of_mean = d.accumulate ? load(d.mean_gradient + at) : Vec{};
+            Vec of_log_variance = d.accumulate ? load(d.log_variance_gradient + at) : Vec{};
+            for (long sample = row * d.n_samples; sample < (row + 1) * d.n_samples; ++sample) {
+                const float prior = d.factor ? d.factor[sample] : 0.0f;
+                const Vec z = load(d.z + sample * d.z_stride + l);
+                const Vec through = load(d.z_gradient + sample * d.z_stride + l) - prior * z;
+                of_mean += through;
+                of_log_variance += 0.5f * (prior + through * (z - mean));  // scale noise = z - mean
+            }
+            store(d.mean_gradient + at, of_mean);
+            store(d.log_variance_gradient + at, of_log_variance);
         }
 }
 

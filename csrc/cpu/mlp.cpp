@@ -31,11 +31,11 @@ static long terms(const LayerState& layer, int rows) {
 }
 
 void Mlp::forward(Matrix in, int rows, bool training, const float* row_weight, long weight_stride,
-                  const Matrix* context, int context_rows) {
+                  const Matrix* context, int n_samples) {
     in_ = in;
     rows_ = rows;
     context_ = context;
-    context_rows_ = context_rows;
+    n_samples_ = n_samples;
     in_parts_ = goes_in_parts(rows);
     for (LayerState& layer : layers_)
         if (layer.shape.norm) describe_normalisation(layer, training, row_weight, weight_stride);
@@ -87,12 +87,9 @@ void Mlp::linear(std::size_t index, long begin, long end) {
 }
 
 void Mlp::add_context(LayerState& layer, long begin, long end) {
-    float* to = layer.shape.norm ? layer.h.data() : layer.out.data();
-    const float* bias = store_.value(layer.parameters.bias);
-    const int stride = layer.stride(), columns = layer.columns();
-    for (long r = begin; r < end; ++r)
-        for (int c = 0; c < columns; ++c)
-            to[r * stride + c] = context_->data[r % context_rows_ * context_->stride + c] + bias[c];
+    work_.kernels.add_context({context_->data, context_->stride, n_samples_, store_.value(layer.parameters.bias),
+                               layer.shape.norm ? layer.h.data() : layer.out.data(), layer.stride(), begin, end,
+                               layer.columns()});
 }
 
 // The same part by part: only a normalised layer needs all rows, and ends a round.
@@ -104,7 +101,7 @@ void Mlp::forward_in_parts(bool training) {
         while (next < n_layers && !layers_[next].shape.norm) ++next;
         LayerState* below = first ? &layers_[first - 1] : nullptr;
         LayerState* normed = next < n_layers ? &layers_[next] : nullptr;
-        work_.parts(rows_, [&](int part, int begin, int end) {
+        work_.parts(rows_, SharedWork::n_parts(rows_), true, [&](int part, int begin, int end) {
             if (below) work_.kernels.normalise_rows(below->forward, begin, end);
             for (std::size_t i = first; i < next; ++i) linear(i, begin, end);
             if (!normed) return;
@@ -189,7 +186,7 @@ void Mlp::backward_in_parts(Matrix to, bool accumulate) {
     for (std::size_t top = layers_.size();;) {  // layers from `top` on are done, but for what a normalised one lacks
         std::size_t bottom = top;
         while (bottom > 0 && !layers_[bottom - 1].shape.norm) --bottom;
-        work_.parts(rows_, [&](int part, int begin, int end) {
+        work_.parts(rows_, SharedWork::n_parts(rows_), true, [&](int part, int begin, int end) {
             if (top < layers_.size()) {
                 work_.kernels.gradient_of_rows(normalisation_gradient(layers_[top]), begin, end);
                 parameter_gradients(top, part, begin, end);

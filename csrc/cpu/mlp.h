@@ -61,9 +61,9 @@ class Mlp {
     Matrix first_gradient() { return {layers_[0].gradient.data(), layers_[0].stride()}; }
     const std::vector<LayerState>& layers() const { return layers_; }
 
-    // `context`, where given, is added to the first linear map's output; it has a row per `context_rows` rows.
+    // `context`, where given, is added to the first linear map's output; it has a row for `n_samples` rows.
     void forward(Matrix in, int rows, bool training, const float* row_weight = nullptr, long weight_stride = 0,
-                 const Matrix* context = nullptr, int context_rows = 0);
+                 const Matrix* context = nullptr, int n_samples = 1);
 
     // Whether so many rows are shared out to all threads, and the stack is not to be a task beside others.
     bool goes_in_parts(int rows) const;
@@ -84,7 +84,7 @@ class Mlp {
     bool in_parts_ = false;
     Matrix in_{};
     const Matrix* context_ = nullptr;
-    int context_rows_ = 0;
+    int n_samples_ = 1;
     std::vector<LayerState> layers_;
     std::unique_ptr<AlignedBuffer> part_gradients_;  // of all parameters, for each part of the rows
 

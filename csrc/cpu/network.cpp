@@ -77,8 +77,11 @@ Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, 
           AlignedBuffer::zeros(static_cast<long>(shape.data_hidden[0]) * row_stride(shape.collective_hidden.back()))),
       log_weight_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_)),
       factor_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_)),
-      log_scale_gradient_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_ * column_stride_)),
+      log_scale_totals_(AlignedBuffer::zeros(static_cast<long>(SharedWork::kMaxParts) * column_stride_)),
+      bound_(static_cast<std::size_t>(max_rows)),
       kl_(static_cast<std::size_t>(max_rows)),
+      scratch_floats_(attribute_stride_ + (1L + max_samples_) * column_stride_),
+      scratch_(AlignedBuffer::zeros(SharedWork::kMaxParts * scratch_floats_)),
       log_scale_(AlignedBuffer::zeros(column_stride_)),
       precision_(AlignedBuffer::zeros(column_stride_)),
       numerical_(AlignedBuffer::zeros(column_stride_)),
@@ -244,7 +247,7 @@ void Network::draw_latent_noise(const Draws& draws, int n_samples, int n) {
                               static_cast<long>(n_samples) * n * latent_noise_);
 }
 
-// Proposals of n rows, and the noise of their `n_samples` samples. The networks of attributes, the collective one and
+// Proposals of n rows, and `n_samples` latents of each. The networks of attributes, the collective one and
 // the noise are small tasks of their own: one of their products alone is too short to be shared.
 void Network::encode(const float* visible, Draws& draws, int n_samples, int n, bool training) {
     const Draws of_latents = skip_fill(draws);
@@ -259,15 +262,18 @@ void Network::encode(const float* visible, Draws& draws, int n_samples, int n, b
             encode_together(visible, draws, n, training);
     });
     draws.next = of_latents.next + 1;
-    select_proposals(visible, n, head_->output(), own_);
+    parts_of_rows(n_samples, n, [&](int, int first, int last) {
+        select_proposals(visible, first, last, head_->output(), own_);
+        draw_latents(n_samples, n, first, last);
+    });
 }
 
 // Of each attribute, its own network's proposal where it is visible, else that of all together.
-void Network::select_proposals(const float* visible, int n, Matrix together, const Proposals& own) {
+void Network::select_proposals(const float* visible, int first, int last, Matrix together, const Proposals& own) {
     const int latent = shape_.latent_per_attribute;
     for (int a = 0; a < n_attributes_; ++a) {
-        const float* alone = own[static_cast<std::size_t>(a)].data();
-        for (long r = 0; r < n; ++r, alone += 2 * latent) {
+        const float* alone = own[static_cast<std::size_t>(a)].data() + 2L * latent * first;
+        for (long r = first; r < last; ++r, alone += 2 * latent) {
             // Addresses from a table: a branch on a random mask is guessed wrong half of the time.
             const int seen = visible[r * attribute_stride_ + a] > 0 ? 1 : 0;
             const float* const means[2] = {together.data + r * together.stride + a * latent, alone};
@@ -283,12 +289,9 @@ void Network::select_proposals(const float* visible, int n, Matrix together, con
     }
 }
 
-void Network::draw_latents(int n_samples, int n) {
-    work_.rows(n, 8L * n_samples * n * n_latent_, [&](long begin, long end, int) {
-        work_.kernels.draw_latents({n_samples, n, static_cast<int>(begin), static_cast<int>(end), n_latent_,
-                                    latent_stride_, latent_noise_, z_stride_, mean_.data(), log_variance_.data(),
-                                    latent_noise_buffer_.data(), z_.data()});
-    });
+void Network::draw_latents(int n_samples, int n, int first, int last) {
+    work_.kernels.draw_latents({n_samples, n, first, last, n_latent_, latent_stride_, latent_noise_, z_stride_,
+                                mean_.data(), log_variance_.data(), latent_noise_buffer_.data(), z_.data()});
 }
 
 // What the collective network's last hidden vector adds to the data decoder's first layer.
@@ -305,26 +308,30 @@ void Network::decode(int n_samples, int n, bool training) {
     const int rows = n_samples * n;
     mask_decoder_->forward({z_.data(), z_stride_}, rows, training);
     const Matrix logits = mask_decoder_->output();
-    work_.rows(rows, 16L * rows * n_attributes_, [&](long begin, long end, int) {
-        work_.kernels.sigmoid(logits.data + begin * logits.stride, static_cast<int>(end - begin), n_attributes_,
-                              logits.stride, z_.data() + begin * z_stride_ + n_latent_, z_stride_);
+    parts_of_rows(n_samples, n, [&](int, int first, int last) {
+        const long sample = static_cast<long>(first) * n_samples;
+        work_.kernels.sigmoid(logits.data + sample * logits.stride, (last - first) * n_samples, n_attributes_,
+                              logits.stride, z_.data() + sample * z_stride_ + n_latent_, z_stride_);
     });
     const Matrix context = project_context(n);
-    data_decoder_->forward({z_.data(), z_stride_}, rows, training, nullptr, 0, shape_.skip ? &context : nullptr, n);
+    data_decoder_->forward({z_.data(), z_stride_}, rows, training, nullptr, 0, shape_.skip ? &context : nullptr,
+                           n_samples);
 }
 
 // The pass that is scored, up to the decoders' outputs.
 void Network::forward(int n_samples, int n) {
     encode(visible_.data(), draws_, n_samples, n, true);
-    draw_latents(n_samples, n);
     decode(n_samples, n, true);
 }
 
-void Network::log_weights(int n_samples, int n, bool with_prior, const float* variance, const float* target) {
-    const long scratch = attribute_stride_ + column_stride_;
-    while (static_cast<int>(scratch_.size()) < work_.n_threads()) scratch_.push_back(AlignedBuffer::zeros(scratch));
-    const long terms = 32L * n_samples * n * (n_columns_ + n_attributes_);
-    work_.rows(static_cast<long>(n_samples) * n, terms, [&](long begin, long end, int thread) {
+// Bounds of rows; gradients of the decoders' outputs for a loss whose derivative by each bound is `derivative`.
+void Network::bound_rows(int n_samples, int n, double derivative, const float* variance, const float* target) {
+    n_parts_ = SharedWork::n_parts(static_cast<long>(n_samples) * n);
+    parts_of_rows(n_samples, n, [&](int part, int first, int last) {
+        float* scratch = scratch_.data() + part * scratch_floats_;
+        float* log_scale_total = log_scale_totals_.data() + static_cast<long>(part) * column_stride_;
+        std::fill_n(log_scale_total, column_stride_, 0.0f);
+        const RowBounds bounds{bound_.data(), derivative, factor_.data(), log_scale_total};
         work_.kernels.log_weights({n_attributes_,
                                    n_columns_,
                                    n_latent_,
@@ -351,14 +358,15 @@ void Network::log_weights(int n_samples, int n, bool with_prior, const float* va
                                    latent_stride_,
                                    latent_noise_,
                                    z_stride_,
-                                   with_prior,
+                                   objective_.n_samples > 0,
                                    log_weight_.data(),
                                    data_decoder_->output_gradient().data,
-                                   log_scale_gradient_.data(),
+                                   scratch + attribute_stride_ + column_stride_,
                                    mask_decoder_->output_gradient().data,
-                                   scratch_[static_cast<std::size_t>(thread)].data(),
-                                   begin,
-                                   end});
+                                   scratch,
+                                   first,
+                                   last,
+                                   &bounds});
     });
 }
 

@@ -51,9 +51,12 @@ class Network {
     AlignedBuffer column_noise_buffer_, attribute_noise_buffer_, latent_noise_buffer_;
     AlignedBuffer mean_, log_variance_, mean_gradient_, log_variance_gradient_;
     AlignedBuffer z_, z_gradient_, context_, context_gradient_, hidden_gradient_;
-    AlignedBuffer log_weight_, factor_, log_scale_gradient_;
-    std::vector<double> kl_;
-    std::vector<AlignedBuffer> scratch_;      // of each thread
+    AlignedBuffer log_weight_, factor_;
+    AlignedBuffer log_scale_totals_;  // of each part of the rows
+    int n_parts_ = 1;                 // of the rows whose log-weights were taken last
+    std::vector<double> bound_, kl_;
+    long scratch_floats_;
+    AlignedBuffer scratch_;                   // of each part of the rows
     std::unique_ptr<MomentSampler> sampler_;  // made in phase 2
     Proposals own_, expected_own_;            // of the pass that is scored, and of phase 2's first one
     AlignedBuffer expected_together_{0};
@@ -74,11 +77,11 @@ class Network {
     Draws skip_fill(const Draws& draws) const;
     void draw_latent_noise(const Draws& draws, int n_samples, int n);
     void encode(const float* visible, Draws& draws, int n_samples, int n, bool training);
-    void select_proposals(const float* visible, int n, Matrix together, const Proposals& own);
-    void draw_latents(int n_samples, int n);
+    void select_proposals(const float* visible, int first, int last, Matrix together, const Proposals& own);
+    void draw_latents(int n_samples, int n, int first, int last);
     Matrix project_context(int n);
     void decode(int n_samples, int n, bool training);
-    void log_weights(int n_samples, int n, bool with_prior, const float* variance, const float* target);
+    void bound_rows(int n_samples, int n, double derivative, const float* variance, const float* target);
     const double* kl(int n, bool with_gradient, float factor);
     void backward(int n_samples, int n, const OptimiserSettings& settings);
     void backward_latents(int n_samples, int n);
@@ -87,6 +90,15 @@ class Network {
     void encode_twice(Draws& first, int n_samples, int n, const std::function<void()>& between);
     void sample_unobserved_and_forward(int n_samples, int n);
     void forward(int n_samples, int n);
+
+    // Runs work(part, first, last) over parts of n rows with n_samples each: those of the decoders, so that what a
+    // thread has decoded stays with it.
+    template <class Work>
+    void parts_of_rows(int n_samples, int n, const Work& work) {
+        const int samples = n_samples * n;
+        work_.parts(n, SharedWork::n_parts(samples), data_decoder_->goes_in_parts(samples), work);
+    }
+
     AdamStep adam_rule(const OptimiserSettings& settings);
     void update_decoders(const AdamStep& rule);
     void update_collective(const AdamStep& rule);

@@ -11,24 +11,11 @@ static bool clamped(float log_variance) {
     return log_variance < -kLogVarianceLimit || log_variance > kLogVarianceLimit;
 }
 
-// factor_ holds the derivative of the loss with respect to each log-weight; mean_gradient_ and log_variance_gradient_
-// hold what does not pass through z.
+// factor_ holds the derivative of the loss with respect to each log-weight; without importance weights mean_gradient_
+// and log_variance_gradient_ hold what does not pass through z.
 void Network::backward(int n_samples, int n, const OptimiserSettings& settings) {
-    const int rows = n_samples * n;
-    const float* factor = factor_.data();
-    const Matrix output = data_decoder_->output_gradient(), logits = mask_decoder_->output_gradient();
-    work_.rows(rows, 8L * rows * (n_columns_ + n_attributes_), [&](long begin, long end, int) {
-        const int count = static_cast<int>(end - begin);
-        const auto scale = [&](float* h, int columns, int stride) {
-            work_.kernels.scale_rows(h + begin * stride, count, whole_lines(columns), stride, factor + begin);
-        };
-        scale(output.data, n_columns_, output.stride);
-        scale(log_scale_gradient_.data(), n_columns_, column_stride_);
-        scale(logits.data, n_attributes_, logits.stride);
-    });
-
-    work_.kernels.column_sum(log_scale_gradient_.data(), rows, whole_lines(n_columns_), column_stride_,
-                             column_sum_.data());
+    work_.kernels.sum_parts(log_scale_totals_.data(), column_stride_, n_parts_, column_sum_.data(),
+                            whole_lines(n_columns_));
     const float* raw = store.value(raw_scale_);
     for (int a = 0; a < n_attributes_; ++a) {
         float sum = 0;
@@ -37,13 +24,11 @@ void Network::backward(int n_samples, int n, const OptimiserSettings& settings) 
     }
 
     data_decoder_->backward({z_gradient_.data(), z_stride_});
-    const Matrix pi{z_.data() + n_latent_, z_stride_};
-    work_.rows(rows, 8L * rows * n_attributes_, [&](long begin, long end, int) {
-        for (long r = begin; r < end; ++r)
-            for (int a = 0; a < n_attributes_; ++a) {
-                const float p = pi.data[r * pi.stride + a];
-                logits.data[r * logits.stride + a] += z_gradient_.data()[r * z_stride_ + n_latent_ + a] * p * (1 - p);
-            }
+    const Matrix logits = mask_decoder_->output_gradient();
+    parts_of_rows(n_samples, n, [&](int, int first, int last) {
+        const long sample = static_cast<long>(first) * n_samples, pi = sample * z_stride_ + n_latent_;
+        work_.kernels.sigmoid_backward(z_.data() + pi, z_gradient_.data() + pi, (last - first) * n_samples,
+                                       n_attributes_, z_stride_, logits.data + sample * logits.stride, logits.stride);
     });
     mask_decoder_->backward({z_gradient_.data(), z_stride_}, true);
     backward_latents(n_samples, n);
@@ -74,22 +59,10 @@ void Network::backward(int n_samples, int n, const OptimiserSettings& settings) 
 // From the gradient of z to those of mean and log-variance.
 void Network::backward_latents(int n_samples, int n) {
     const bool with_prior = objective_.n_samples > 0;
-    const float* factor = factor_.data();
-    work_.rows(n, 8L * n_samples * n * n_latent_, [&](long begin, long end, int) {
-        for (long k = 0; k < n_samples; ++k)
-            for (long r = begin; r < end; ++r) {
-                const float* g = z_gradient_.data() + (k * n + r) * z_stride_;
-                const float* z = z_.data() + (k * n + r) * z_stride_;
-                const float prior = with_prior ? factor[k * n + r] : 0.0f;
-                const float* mean = mean_.data() + r * latent_stride_;
-                float* of_mean = mean_gradient_.data() + r * latent_stride_;
-                float* of_log_variance = log_variance_gradient_.data() + r * latent_stride_;
-                for (int l = 0; l < n_latent_; ++l) {
-                    const float through = g[l] - prior * z[l];
-                    of_mean[l] += through;
-                    of_log_variance[l] += 0.5f * (prior + through * (z[l] - mean[l]));  // scale noise = z - mean
-                }
-            }
+    parts_of_rows(n_samples, n, [&](int, int first, int last) {
+        work_.kernels.latent_gradient({n_samples, first, last, n_latent_, latent_stride_, z_stride_, mean_.data(),
+                                       z_.data(), z_gradient_.data(), with_prior ? factor_.data() : nullptr,
+                                       !with_prior, mean_gradient_.data(), log_variance_gradient_.data()});
     });
 }
 
@@ -113,31 +86,30 @@ void Network::backward_attribute(int attribute, int n) {
 void Network::backward_collective(int n_samples, int n) {
     const int latent = shape_.latent_per_attribute;
     const Matrix gradient = head_->output_gradient(), value = head_->output();
-    for (long r = 0; r < n; ++r) {
-        float* of_mean = gradient.data + r * gradient.stride;
-        for (int a = 0; a < n_attributes_; ++a) {
-            const bool seen = visible_.data()[r * attribute_stride_ + a] > 0;
-            for (int at = a * latent; at < (a + 1) * latent; ++at) {
-                const bool kept = !seen && !clamped(value.data[r * value.stride + n_latent_ + at]);
-                of_mean[at] = seen ? 0.0f : mean_gradient_.data()[r * latent_stride_ + at];
-                of_mean[n_latent_ + at] = kept ? log_variance_gradient_.data()[r * latent_stride_ + at] : 0.0f;
+    work_.parts(n, SharedWork::n_parts(n), collective_->goes_in_parts(n), [&](int, int first, int last) {
+        for (long r = first; r < last; ++r) {
+            float* of_mean = gradient.data + r * gradient.stride;
+            for (int a = 0; a < n_attributes_; ++a) {
+                const bool seen = visible_.data()[r * attribute_stride_ + a] > 0;
+                for (int at = a * latent; at < (a + 1) * latent; ++at) {
+                    const bool kept = !seen && !clamped(value.data[r * value.stride + n_latent_ + at]);
+                    of_mean[at] = seen ? 0.0f : mean_gradient_.data()[r * latent_stride_ + at];
+                    of_mean[n_latent_ + at] = kept ? log_variance_gradient_.data()[r * latent_stride_ + at] : 0.0f;
+                }
             }
+            for (int c = 2 * n_latent_; c < whole_lines(2 * n_latent_); ++c) of_mean[c] = 0.0f;
         }
-        for (int c = 2 * n_latent_; c < whole_lines(2 * n_latent_); ++c) of_mean[c] = 0.0f;
-    }
+    });
     const Matrix hidden = collective_->output_gradient();
     head_->backward(hidden);
     if (shape_.skip) {
         const Matrix above = data_decoder_->first_gradient();
         const int width = shape_.data_hidden[0], stride = row_stride(width);
         float* context = context_gradient_.data();
-        work_.rows(n, 8L * n_samples * n * stride, [&](long begin, long end, int) {
-            for (long r = begin; r < end; ++r)
-                for (long k = 0; k < n_samples; ++k)
-                    for (int c = 0; c < whole_lines(width); ++c) {
-                        const float term = above.data[(k * n + r) * above.stride + c];
-                        context[r * stride + c] = k ? context[r * stride + c] + term : term;
-                    }
+        parts_of_rows(n_samples, n, [&](int, int first, int last) {
+            for (long r = first; r < last; ++r)
+                work_.kernels.sum_parts(above.data + r * n_samples * above.stride, above.stride, n_samples,
+                                        context + r * stride, whole_lines(width));
         });
         const int inner = collective_->n_out(), inner_stride = row_stride(inner);
         const Matrix out = collective_->output();

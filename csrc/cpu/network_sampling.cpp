@@ -53,14 +53,14 @@ void Network::sample_unobserved_and_forward(int n_samples, int n) {
         sampler_ = std::make_unique<MomentSampler>(
             work_.kernels, Attributes{shape_.attribute_start, shape_.attribute_kind, n_latent_},
             data_decoder->n_hidden(), objective_.n_unobserved_samples, max_rows_);
-    select_proposals(mask_.data(), n, {expected_together_.data(), head_->output().stride}, expected_own_);
+    select_proposals(mask_.data(), 0, n, {expected_together_.data(), head_->output().stride}, expected_own_);
     sampler_->prepare(*mask_decoder, *data_decoder,
                       {n, mean_.data(), log_variance_.data(), shape_.skip ? &context : nullptr, log_scale_.data()},
                       sampled, work_.n_threads());
-    select_proposals(visible_.data(), n, head_->output(), own_);
+    select_proposals(visible_.data(), 0, n, head_->output(), own_);
     work_.tasks(1 + sampler_->n_tasks(), [&](int task, int thread) {
         if (task == 0) {
-            draw_latents(n_samples, n);
+            draw_latents(n_samples, n, 0, n);
             decode(n_samples, n, true);
         } else {
             sampler_->run_task(task - 1, thread);

@@ -75,18 +75,17 @@ class SharedWork {
 
     static int n_parts(long n) { return static_cast<int>(std::clamp(n / kRowsPerPart, 1L, long{kMaxParts})); }
 
-    // Runs work(part, begin, end) for each of n_parts(n) parts of 0..n, each thread the same ones every time: a part's
+    // Runs work(part, begin, end) for each of `n_parts` parts of 0..n, each thread the same ones every time: a part's
     // rows stay in a core's cache from layer to layer.
     template <class Work>
-    void parts(long n, const Work& work) {
-        const int n_parts = SharedWork::n_parts(n);
+    void parts(long n, int n_parts, bool shared, const Work& work) {
         const auto run = [&](int thread, int size) {
             for (int part = n_parts * thread / size; part < n_parts * (thread + 1) / size; ++part) {
                 const auto [begin, end] = share(n, kRowsPerTile, part, n_parts);
                 work(part, static_cast<int>(begin), static_cast<int>(end));
             }
         };
-        if (!team_ || within_task_) return run(0, 1);
+        if (!team_ || !shared || within_task_) return run(0, 1);
         team_->run([&](int thread) { run(thread, n_threads()); });
     }
 

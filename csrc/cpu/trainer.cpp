@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <stdexcept>
 
 #include "cpu/network.h"
@@ -38,28 +37,14 @@ double Network::step(const Rows& rows, bool second_phase, const OptimiserSetting
         forward(n_samples, n);
     }
     expand_weight(n);
-    log_weights(n_samples, n, importance_weighted, variance, target);
-
+    bound_rows(n_samples, n, -1.0 / (importance_weighted ? n * n_attributes_ : n), variance, target);
     double bound = 0;
+    for (int r = 0; r < n; ++r) bound += bound_[static_cast<std::size_t>(r)];
     if (importance_weighted) {
-        std::fill_n(mean_gradient_.data(), static_cast<long>(n) * latent_stride_, 0.0f);
-        std::fill_n(log_variance_gradient_.data(), static_cast<long>(n) * latent_stride_, 0.0f);
-        for (int r = 0; r < n; ++r) {
-            double top = -std::numeric_limits<double>::infinity(), sum = 0;
-            for (int k = 0; k < n_samples; ++k) top = std::max(top, static_cast<double>(log_weight_.data()[k * n + r]));
-            for (int k = 0; k < n_samples; ++k) sum += std::exp(log_weight_.data()[k * n + r] - top);
-            bound += top + std::log(sum) - std::log(static_cast<double>(n_samples));
-            for (int k = 0; k < n_samples; ++k)
-                factor_.data()[k * n + r] = static_cast<float>(-std::exp(log_weight_.data()[k * n + r] - top) / sum /
-                                                               (static_cast<double>(n) * n_attributes_));
-        }
         bound /= n_attributes_;
     } else {
         const double* divergence = kl(n, true, 1.0f / static_cast<float>(n));
-        for (int r = 0; r < n; ++r) {
-            bound += log_weight_.data()[r] - divergence[r];
-            factor_.data()[r] = -1.0f / static_cast<float>(n);
-        }
+        for (int r = 0; r < n; ++r) bound -= divergence[r];
     }
     backward(n_samples, n, settings);
     return -bound / n;
@@ -83,23 +68,12 @@ void Network::score(const Rows& rows, std::uint64_t seed, double* score) {
             }
             expand_weight(n);
             encode(visible_.data(), draws, n_samples, n, false);
-            draw_latents(n_samples, n);
             decode(n_samples, n, false);
-            log_weights(n_samples, n, importance_weighted, nullptr, x_.data());
+            bound_rows(n_samples, n, 0, nullptr, x_.data());
             const double* divergence = importance_weighted ? nullptr : kl(n, false, 0);
-            for (int r = 0; r < n; ++r) {
-                double bound = log_weight_.data()[r];
-                if (importance_weighted) {
-                    double top = -std::numeric_limits<double>::infinity(), sum = 0;
-                    for (int k = 0; k < n_samples; ++k)
-                        top = std::max(top, static_cast<double>(log_weight_.data()[k * n + r]));
-                    for (int k = 0; k < n_samples; ++k) sum += std::exp(log_weight_.data()[k * n + r] - top);
-                    bound = top + std::log(sum) - std::log(static_cast<double>(n_samples));
-                } else {
-                    bound -= divergence[r];
-                }
-                score[begin + r] += bound / objective_.n_validation_draws;
-            }
+            for (int r = 0; r < n; ++r)
+                score[begin + r] += (bound_[static_cast<std::size_t>(r)] - (divergence ? divergence[r] : 0)) /
+                                    objective_.n_validation_draws;
         }
     }
 }

@@ -22,14 +22,17 @@ struct TrainingKernels {
     void (*activate_backward)(float* gradient, const float* out, long floats, float slope);
     void (*column_sum)(const float* h, int rows, int columns, int stride, float* sum);  // whole lines
     void (*sigmoid)(const float* logits, int rows, int columns, int logit_stride, float* out, int out_stride);
+    void (*sigmoid_backward)(const float* p, const float* above, int rows, int columns, int stride, float* gradient,
+                             int gradient_stride);
+    void (*add_context)(const Context&);
     void (*draw_latents)(const Latents&);
+    void (*latent_gradient)(const LatentGradient&);
     void (*kl_divergence)(const KlDivergence&);
     void (*log_weights)(const LogWeights&);
     void (*centre_rows)(const SampledRows&);
     void (*sample_moments)(const SampleMoments&);
     void (*centre)(const CentredRow&);
     float (*dot)(const float* x, const float* y, long floats);
-    void (*scale_rows)(float* h, int rows, int columns, int stride, const float* factor);
     void (*adam)(const AdamStep&);
     double (*squared_norm)(const float* x, long floats);
     void (*fill_uniform)(std::uint64_t seed, std::uint64_t number, float* out, long floats);

@@ -38,9 +38,24 @@ static void sigmoids(const float* logits, int rows, int columns, int logit_strid
             store_unaligned(out + r * out_stride + c, sigmoid(load(logits + r * logit_stride + c)));
 }
 
-static void scale_rows(float* h, int rows, int columns, int stride, const float* factor) {
+// gradient += above * p (1 - p) for probabilities that sigmoids() wrote.
+static void sigmoids_backward(const float* p, const float* above, int rows, int columns, int stride, float* gradient,
+                              int gradient_stride) {
     for (long r = 0; r < rows; ++r)
-        for (int c = 0; c < columns; c += kLanes) store(h + r * stride + c, factor[r] * load(h + r * stride + c));
+        for (int c = 0; c < columns; c += kLanes) {
+            const Vec q = load_unaligned(p + r * stride + c);
+            const Vec term = load_unaligned(above + r * stride + c) * q * (1.0f - q);
+            float* to = gradient + r * gradient_stride + c;
+            store(to, load(to) + first_lanes(term, columns - c));
+        }
+}
+
+static void add_context(const Context& context) {
+    for (long r = context.first; r < context.last; ++r) {
+        const float* of_row = context.data + r / context.n_samples * context.stride;
+        for (int c = 0; c < context.columns; c += kLanes)
+            store(context.to + r * context.to_stride + c, load(of_row + c) + load(context.bias + c));
+    }
 }
 
 extern const TrainingKernels training_kernels;
@@ -58,14 +73,16 @@ const TrainingKernels training_kernels = {
     activate_backward,
     column_sum,
     sigmoids,
+    sigmoids_backward,
+    add_context,
     draw_latents,
+    latent_gradient,
     kl_divergence,
     log_weights,
     centre_rows,
     sample_moments,
     centre,
     dot,
-    scale_rows,
     adam,
     squared_norm,
     fill_uniform,
