@@ -13,9 +13,12 @@ import torch
 from tests import tolerances
 from tests.random_models import CATEGORICAL, MIXED, NUMERICAL_12, ONE_CATEGORY, ONE_NUMBER, random_rows
 from vsae_fast import _native
+from vsae_fast.baseline_objectives import EvidenceBound
 from vsae_fast.models.config import NetworkConfig
+from vsae_fast.models.hivae import HIVAE
+from vsae_fast.models.vae import CVAE, MIWAE, VAE
 from vsae_fast.models.vsae import VSAE
-from vsae_fast.native_training import NativeTrainer
+from vsae_fast.native_training import NativeTrainer, supports
 from vsae_fast.objective import HideAndScore, TwoPhase
 from vsae_fast.ops.draws import StreamDraws
 from vsae_fast.presets import build_preset
@@ -30,13 +33,14 @@ ODD = NetworkConfig(
 )  # fmt: skip
 OBJECTIVES = {"phase 1": (TwoPhase(), 0), "phase 2": (TwoPhase(n_unobserved_samples=23), 100),
               "hide-and-score": (HideAndScore(n_samples=3), 0)}  # fmt: skip
+ONE_NETWORK = {"VAE": VAE, "CVAE": CVAE, "MIWAE": MIWAE}
 N_STEPS = 20
 
 
-def setting(layout, config, n_rows=200, seed=0):
+def setting(layout, config, n_rows=200, seed=0, build=VSAE):
     torch.manual_seed(seed)
     x, mask = random_rows(layout, n_rows, torch.Generator().manual_seed(seed + 1))
-    return VSAE(layout, config), x.float(), mask.float()
+    return build(layout, config), x.float(), mask.float()
 
 
 def batches(n_rows, size):
@@ -60,16 +64,18 @@ def deviation(losses, truth):
     return max(abs(a - b) / max(abs(b), 1.0) for a, b in zip(losses, truth, strict=True))
 
 
-def assert_follows_the_reference(layout, config, name, size=64, n_seeds=3, n_steps=N_STEPS, n_rows=200, **options):
+def assert_follows_the_reference(
+    layout, config, name, size=64, n_seeds=3, n_steps=N_STEPS, n_rows=200, build=VSAE, **options
+):
     """The median over some seeds stays on the path of float64, or leaves it no earlier than float32 torch does.
 
     Adam's steps do not shrink with the gradient: where one is zero but for rounding, its sign is noise, and on some
     seeds float32 leaves the path, torch's like ours. Batch normalisation of a few one-hot levels does it on most.
     """
-    objective, epoch = OBJECTIVES[name]
+    objective, epoch = OBJECTIVES[name] if build is VSAE else (EvidenceBound(), 0)
     ours, eagers = [], []
     for seed in range(n_seeds):
-        model, x, mask = setting(layout, config, n_rows, seed)
+        model, x, mask = setting(layout, config, n_rows, seed, build)
         truth, _, _ = reference_losses(model, x, mask, objective, epoch, torch.float64, size, **options)
         eager, _, _ = reference_losses(model, x, mask, objective, epoch, torch.float32, size, **options)
         losses, _, _ = native_losses(model, x, mask, objective, epoch, size, **options)
@@ -142,12 +148,30 @@ def test_weight_decay_and_clipping():
     assert_follows_the_reference(NUMERICAL_12, AUTO, "hide-and-score", weight_decay=1.0, clip_norm=0.5)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("build", ONE_NETWORK.values(), ids=list(ONE_NETWORK))
+@pytest.mark.parametrize("config", [PAPER, ODD], ids=["paper", "odd"])
+@pytest.mark.parametrize("layout", [NUMERICAL_12, MIXED], ids=["numbers", "mixed"])
+def test_models_of_one_network(layout, config, build):
+    assert_follows_the_reference(layout, config, "bound", build=build)
+
+
+def test_an_hivae_of_categories():
+    assert_follows_the_reference(CATEGORICAL, ODD, "bound", build=HIVAE, n_seeds=5)
+
+
+@pytest.mark.parametrize("build", ONE_NETWORK.values(), ids=list(ONE_NETWORK))
+def test_one_network_in_parts(build):
+    wide = dataclasses.replace(ODD, collective_hidden=(130, 64), data_hidden=(97, 33))
+    assert_follows_the_reference(MIXED, wide, "bound", 300, n_rows=400, build=build)
+
+
+@pytest.mark.parametrize("name", [*OBJECTIVES, *ONE_NETWORK])
 @pytest.mark.parametrize("config", [PAPER, AUTO], ids=["paper", "auto"])
 def test_parameters_and_score(config, name):
     """One step from the same point: parameters whose gradient is not zero agree, running statistics and score too."""
-    objective, epoch = OBJECTIVES[name]
-    model, x, mask = setting(MIXED, config, 600)  # more rows than are scored at once
+    objective, epoch = OBJECTIVES.get(name, (EvidenceBound(), 0))
+    build = ONE_NETWORK.get(name, VSAE)
+    model, x, mask = setting(MIXED, config, 600, build=build)  # more rows than are scored at once
     rows = torch.arange(64)
     reference = copy.deepcopy(model)
     theirs = TorchTrainer(reference, objective, x, mask, draws=StreamDraws(7))
@@ -253,3 +277,14 @@ def test_wrong_input_is_refused():
     trainer = NativeTrainer(model, HideAndScore(), x, mask, max_rows=64, seed=0)
     with pytest.raises(ValueError, match="more rows"):
         trainer.step(torch.arange(65), 0, 1e-3)
+
+
+def test_every_model_has_an_objective_of_its_own():
+    models = {build: build(MIXED, ODD) for build in (VSAE, VAE, CVAE)}
+    for build, model in models.items():
+        assert supports(model, EvidenceBound()) == (build is not VSAE)
+        assert supports(model, TwoPhase()) == supports(model, HideAndScore()) == (build is VSAE)
+    assert not supports(models[VAE].double(), EvidenceBound())
+    assert supports(HIVAE(CATEGORICAL, ODD), EvidenceBound())
+    assert not supports(HIVAE(CATEGORICAL, ODD, encoder="factorised"), EvidenceBound())
+    assert not supports(HIVAE(MIXED, ODD), EvidenceBound())

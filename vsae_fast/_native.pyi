@@ -187,8 +187,11 @@ class NetworkShape:
     collective_hidden: list[int]
     mask_hidden: list[int]
     data_hidden: list[int]
-    linear_tail: bool
+    selective: bool
+    sees_mask: bool
     skip: bool
+    mask_context: bool
+    linear_tail: bool
     noise_fill: bool
     min_scale: float
     negative_slope: float

@@ -8,42 +8,74 @@ from typing import TypeGuard
 import torch
 
 from vsae_fast import _native
+from vsae_fast.baseline_objectives import EvidenceBound
 from vsae_fast.models.decoders import Decoder
-from vsae_fast.models.encoders import GroupedEncoder
+from vsae_fast.models.encoders import CollectiveEncoder, GroupedEncoder
+from vsae_fast.models.hivae import HIVAE
 from vsae_fast.models.latent_model import LatentModel
+from vsae_fast.models.vae import CVAE, VAE
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import HideAndScore, Objective, TwoPhase
 from vsae_fast.ops.layout import KIND_CODES
 
+Trainable = VSAE | VAE | CVAE | HIVAE
+TrainableObjective = TwoPhase | HideAndScore | EvidenceBound
 
-def supports(model: LatentModel, objective: Objective) -> TypeGuard[VSAE]:
-    """Whether the C++ trainer can train this model: a VSAE in single precision, on the CPU, one of two objectives."""
-    if not isinstance(model, VSAE):
-        return False
-    parameter = model.decoders.raw_scale
-    known = isinstance(objective, (TwoPhase, HideAndScore))
+
+def supports(model: LatentModel, objective: Objective) -> TypeGuard[Trainable]:
+    """Whether the C++ trainer can train this model: in single precision, on the CPU, with an objective of its own.
+
+    Those are the two phases and hide-and-score of a VSAE, and the single-sample bound of a VAE or CVAE, or of an HI-VAE
+    of categories alone: without numbers, whose scales its decoder gives, it is a VAE with zeros in the holes.
+    """
+    if isinstance(model, VSAE):
+        known = isinstance(objective, (TwoPhase, HideAndScore))
+    elif isinstance(model, HIVAE):
+        of_categories = all(likelihood == "categorical" for likelihood in model.likelihoods)
+        known = of_categories and not model.factorised and isinstance(objective, EvidenceBound)
+    else:
+        known = isinstance(model, (VAE, CVAE)) and isinstance(objective, EvidenceBound)
+    parameter = next(model.parameters())
     return known and parameter.device.type == "cpu" and parameter.dtype == torch.float32
 
 
-def parameters(model: VSAE) -> list[torch.Tensor]:
+def parameters(model: Trainable) -> list[torch.Tensor]:
     """Parameters and running statistics in the order in which csrc/cpu/network.cpp adds them."""
     tensors: list[torch.Tensor] = []
-    for encoder in model.attributive.encoders:
-        assert isinstance(encoder, GroupedEncoder)
-        for layer, (weight, bias) in enumerate(zip(encoder.weights, encoder.biases, strict=True)):
-            tensors += [*weight, *bias]
-            if layer < len(encoder.norm_weights):
-                tensors += [*encoder.norm_weights[layer], *encoder.norm_biases[layer]]
-                tensors += [*encoder.get_buffer(f"running_mean_{layer}"), *encoder.get_buffer(f"running_var_{layer}")]
-    body = list(model.collective.body)
+    if isinstance(model, VSAE):
+        for encoder in model.attributive.encoders:
+            assert isinstance(encoder, GroupedEncoder)
+            tensors += _grouped(encoder)
+        tensors += _collective(model.collective) + _decoder(model.decoders.mask)
+    else:
+        assert isinstance(model.encoder, CollectiveEncoder)
+        tensors += _collective(model.encoder)
+    if isinstance(model, HIVAE):
+        no_scales = torch.zeros(model.layout.n_attributes)  # categories have none: it stays as it is
+        tensors += [*_decoder(model.decoder), no_scales]
+    else:
+        context = model.decoders.context
+        tensors += _decoder(model.decoders.data) + ([] if context is None else [context.weight])
+        tensors.append(model.decoders.raw_scale)
+    return [tensor.detach() for tensor in tensors]
+
+
+def _grouped(encoder: GroupedEncoder) -> list[torch.Tensor]:
+    tensors: list[torch.Tensor] = []
+    for layer, (weight, bias) in enumerate(zip(encoder.weights, encoder.biases, strict=True)):
+        tensors += [*weight, *bias]
+        if layer < len(encoder.norm_weights):
+            tensors += [*encoder.norm_weights[layer], *encoder.norm_biases[layer]]
+            tensors += [*encoder.get_buffer(f"running_mean_{layer}"), *encoder.get_buffer(f"running_var_{layer}")]
+    return tensors
+
+
+def _collective(encoder: CollectiveEncoder) -> list[torch.Tensor]:
+    tensors: list[torch.Tensor] = []
+    body = list(encoder.body)
     for linear, norm in zip(body[0::3], body[1::3], strict=True):
         tensors += _linear(linear) + _norm(norm)
-    tensors += _linear(model.collective.head)
-    tensors += _decoder(model.decoders.mask) + _decoder(model.decoders.data)
-    if model.decoders.context is not None:
-        tensors.append(model.decoders.context.weight)
-    tensors.append(model.decoders.raw_scale)
-    return [tensor.detach() for tensor in tensors]
+    return tensors + _linear(encoder.head)
 
 
 def _linear(module: torch.nn.Module) -> list[torch.Tensor]:
@@ -62,35 +94,38 @@ def _decoder(decoder: Decoder) -> list[torch.Tensor]:
     return tensors
 
 
-def _shape(model: VSAE) -> _native.NetworkShape:
+def _shape(model: Trainable) -> _native.NetworkShape:
     config, layout = model.config, model.layout
     shape = _native.NetworkShape()
     shape.attribute_start, shape.attribute_kind = list(layout.starts), list(layout.kind_codes)
+    shape.selective = isinstance(model, VSAE)
     shape.groups = [
         _native.AttributeGroup(KIND_CODES[group.kind], group.width, list(group.attributes))
         for group in layout.groups(torch.device("cpu"))
+        if shape.selective
     ]
+    shape.sees_mask = isinstance(model, (VSAE, CVAE))
+    shape.skip, shape.mask_context = shape.selective and config.skip, isinstance(model, CVAE)
     shape.latent_per_attribute = config.latent_per_attribute
     shape.numerical_hidden, shape.categorical_hidden = list(config.numerical_hidden), list(config.categorical_hidden)
     shape.collective_hidden = list(config.collective_hidden)
     shape.mask_hidden, shape.data_hidden = list(config.mask_hidden), list(config.data_hidden)
-    shape.linear_tail, shape.skip, shape.noise_fill = config.linear_tail, config.skip, config.fill == "noise"
+    shape.linear_tail, shape.noise_fill = config.linear_tail, config.fill == "noise"
     shape.min_scale, shape.negative_slope = config.min_scale, config.negative_slope
     return shape
 
 
-def _objective(objective: TwoPhase | HideAndScore) -> _native.ObjectiveSettings:
+def _objective(objective: TrainableObjective) -> _native.ObjectiveSettings:
     settings = _native.ObjectiveSettings()
-    if isinstance(objective, TwoPhase):
-        settings.n_samples, settings.visible_weight = 0, 1.0
-        settings.hidden_low, settings.hidden_high = 0.0, 0.0
-        settings.n_unobserved_samples = objective.n_unobserved_samples
-        settings.n_validation_draws = objective.n_validation_samples
-    else:
+    settings.n_unobserved_samples = objective.n_unobserved_samples if isinstance(objective, TwoPhase) else 0
+    if isinstance(objective, HideAndScore):
         settings.n_samples, settings.visible_weight = objective.n_samples, objective.visible_weight
         settings.hidden_low, settings.hidden_high = objective.hidden_share
-        settings.n_unobserved_samples = 0
         settings.n_validation_draws = objective.n_validation_patterns
+    else:
+        settings.n_samples, settings.visible_weight = 0, 1.0
+        settings.hidden_low, settings.hidden_high = 0.0, 0.0
+        settings.n_validation_draws = objective.n_validation_samples
     return settings
 
 
@@ -99,8 +134,9 @@ class NativeTrainer:
 
     Parameters
     ----------
-    model : VSAE
-    objective : TwoPhase or HideAndScore
+    model : VSAE, VAE, CVAE or HIVAE
+    objective : TwoPhase, HideAndScore or EvidenceBound
+        See :func:`supports`.
     x : torch.Tensor of float32, shape (N, D)
     mask : torch.Tensor of float32, shape (N, M)
         1 = observed.
@@ -116,8 +152,8 @@ class NativeTrainer:
 
     def __init__(
         self,
-        model: VSAE,
-        objective: TwoPhase | HideAndScore,
+        model: Trainable,
+        objective: TrainableObjective,
         x: torch.Tensor,
         mask: torch.Tensor,
         *,

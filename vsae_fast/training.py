@@ -18,8 +18,8 @@ from vsae_fast.checkpoints import Checkpoint, Saved
 from vsae_fast.hidden_cells import imputation_error
 from vsae_fast.models.latent_model import LatentModel
 from vsae_fast.models.vsae import VSAE
-from vsae_fast.native_training import NativeTrainer, supports
-from vsae_fast.objective import HideAndScore, Objective, TwoPhase
+from vsae_fast.native_training import NativeTrainer, Trainable, TrainableObjective, supports
+from vsae_fast.objective import HideAndScore, Objective
 from vsae_fast.ops.draws import StreamDraws, TorchDraws
 from vsae_fast.ops.registry import GPU_BACKENDS
 from vsae_fast.torch_training import VALIDATION_CHUNK, TorchTrainer, below
@@ -223,10 +223,13 @@ def make_trainer(
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     native = supports(model, objective)
     if backend == "cpu" and not native:
-        raise ValueError("backend='cpu' trains a VSAE in float32 on the CPU; use backend='reference'")
+        raise ValueError(
+            "backend='cpu' trains a VSAE, VAE or CVAE, or an HIVAE of categories, in float32 on the CPU; use "
+            "backend='reference'"
+        )
     if native and backend != "reference":
-        assert isinstance(model, VSAE)
-        assert isinstance(objective, (TwoPhase, HideAndScore))
+        assert isinstance(model, Trainable)
+        assert isinstance(objective, TrainableObjective)
         max_rows = max(plan.batch_size + 1, VALIDATION_CHUNK)
         return NativeTrainer(
             model,
@@ -240,8 +243,8 @@ def make_trainer(
             n_threads=n_threads,
         )
     draws = StreamDraws(seed) if x.device.type == "cpu" else TorchDraws(generator)
-    # A VSAE that gets here is trained by the reference, or by a GPU's kernels on request; other models have no trainer
-    # of their own in C++.
+    # What C++ trains gets here for the reference, or for a GPU's kernels on request; other models train on the ops'
+    # own kernels.
     return TorchTrainer(
         model,
         objective,

@@ -40,8 +40,11 @@ void bind_training(py::module_& module) {
         .def_readwrite("collective_hidden", &NetworkShape::collective_hidden)
         .def_readwrite("mask_hidden", &NetworkShape::mask_hidden)
         .def_readwrite("data_hidden", &NetworkShape::data_hidden)
-        .def_readwrite("linear_tail", &NetworkShape::linear_tail)
+        .def_readwrite("selective", &NetworkShape::selective)
+        .def_readwrite("sees_mask", &NetworkShape::sees_mask)
         .def_readwrite("skip", &NetworkShape::skip)
+        .def_readwrite("mask_context", &NetworkShape::mask_context)
+        .def_readwrite("linear_tail", &NetworkShape::linear_tail)
         .def_readwrite("noise_fill", &NetworkShape::noise_fill)
         .def_readwrite("min_scale", &NetworkShape::min_scale)
         .def_readwrite("negative_slope", &NetworkShape::negative_slope);

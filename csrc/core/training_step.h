@@ -103,7 +103,7 @@ struct LogWeights {
     const float* column_weight;  // [N, D] weight of the column's attribute
     const float* mask;           // [N, M]
     const float* output;         // [N, K, D]
-    const float* mask_logits;    // [N, K, M]
+    const float* mask_logits;    // [N, K, M], or null where the mask is not modelled
     const float* z;              // [N, K, L]
     const float* noise;          // [K, N, L] that gave z, and anything in the columns past L
     const float* log_variance;   // [N, L]
@@ -112,7 +112,7 @@ struct LogWeights {
     float* log_weight;          // [N, K]
     float* output_gradient;     // [N, K, D]
     float* log_scale_gradient;  // [K, D] of the row that came last
-    float* mask_gradient;       // [N, K, M]
+    float* mask_gradient;       // [N, K, M], or null
     float* scratch;             // [M] and [D], for this call alone
     long first, last;           // rows to do
     const RowBounds* bounds;    // or null

@@ -105,7 +105,8 @@ static void bound_row(const LogWeights& w, long row) {
     for (int k = 0; k < w.n_samples; ++k) {
         factor[k] = static_cast<float>(factor[k] * (b.derivative / sum));
         scale_row(w.output_gradient + (first + k) * w.column_stride, whole_lines(w.n_columns), factor[k]);
-        scale_row(w.mask_gradient + (first + k) * w.attribute_stride, whole_lines(w.n_attributes), factor[k]);
+        if (w.mask_logits)
+            scale_row(w.mask_gradient + (first + k) * w.attribute_stride, whole_lines(w.n_attributes), factor[k]);
         for (int c = 0; c < whole_lines(w.n_columns); c += kLanes)
             store(b.log_scale_total + c,
                   load(b.log_scale_total + c) + factor[k] * load(w.log_scale_gradient + k * w.column_stride + c));
@@ -116,7 +117,8 @@ static void log_weights(const LogWeights& w) {
     for (long row = w.first; row < w.last; ++row) {
         for (long k = 0; k < w.n_samples; ++k) {
             const long sample = row * w.n_samples + k;
-            Vec total = score_columns(w, row, k) + score_mask(w, row, sample);
+            Vec total = score_columns(w, row, k);
+            if (w.mask_logits) total += score_mask(w, row, sample);
             if (w.with_prior) total += score_prior(w, row, k);
             w.log_weight[sample] = static_cast<float>(horizontal_sum(total) + score_levels(w, row, sample));
         }

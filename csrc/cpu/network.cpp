@@ -44,6 +44,7 @@ Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, 
       n_columns_(shape.attribute_start.back()),
       n_attributes_(static_cast<int>(shape.attribute_kind.size())),
       n_latent_(n_attributes_ * shape.latent_per_attribute),
+      n_inputs_(n_columns_ + (shape.sees_mask ? n_attributes_ : 0)),
       column_stride_(row_stride(n_columns_)),
       attribute_stride_(row_stride(n_attributes_)),
       latent_stride_(row_stride(n_latent_)),
@@ -61,7 +62,7 @@ Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, 
       column_weight_(AlignedBuffer::zeros(static_cast<long>(max_rows) * column_stride_)),
       target_(AlignedBuffer::zeros(static_cast<long>(max_rows) * column_stride_)),
       variance_(AlignedBuffer::zeros(static_cast<long>(max_rows) * column_stride_)),
-      filled_(AlignedBuffer::zeros(static_cast<long>(max_rows) * row_stride(n_columns_ + n_attributes_))),
+      filled_(AlignedBuffer::zeros(static_cast<long>(max_rows) * row_stride(n_inputs_))),
       column_noise_buffer_(AlignedBuffer::zeros(static_cast<long>(max_rows) * column_noise_)),
       attribute_noise_buffer_(AlignedBuffer::zeros(static_cast<long>(max_rows) * (attribute_noise_ + kLine))),
       latent_noise_buffer_(AlignedBuffer::zeros(static_cast<long>(max_rows) * max_samples_ * latent_noise_)),
@@ -112,6 +113,7 @@ Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, 
         }
     }
     for (const auto& layers : own) {
+        if (layers.empty()) continue;
         attributive_.emplace_back(work_, store, slope, max_rows);
         for (const auto& [layer, parameters] : layers) attributive_.back().add(layer, parameters);
         own_input_.push_back(AlignedBuffer::zeros(static_cast<long>(max_rows) * row_stride(layers[0].first.n_in)));
@@ -120,7 +122,7 @@ Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, 
     own_ = make_proposals();
 
     collective_ = std::make_unique<Mlp>(work_, store, slope, max_rows);
-    int width = n_columns_ + n_attributes_;
+    int width = n_inputs_;
     for (const int out : shape.collective_hidden) {
         LayerParameters layer;
         add_linear(width, out, &layer);
@@ -134,11 +136,14 @@ Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, 
     head_->add({width, 2 * n_latent_, false, false}, head);
 
     const int decoded = max_rows * max_samples_;
-    mask_decoder_ = std::make_unique<Mlp>(work_, store, slope, decoded);
-    add_decoder(*mask_decoder_, n_latent_, shape.mask_hidden, n_attributes_, false);
+    if (shape.selective) {
+        mask_decoder_ = std::make_unique<Mlp>(work_, store, slope, decoded);
+        add_decoder(*mask_decoder_, n_latent_, shape.mask_hidden, n_attributes_, false);
+    }
     data_decoder_ = std::make_unique<Mlp>(work_, store, slope, decoded);
-    add_decoder(*data_decoder_, n_latent_ + n_attributes_, shape.data_hidden, n_columns_, shape.linear_tail);
-    if (shape.skip) context_weight_ = store.add(width, shape.data_hidden[0], true);
+    add_decoder(*data_decoder_, n_latent_ + (shape.selective ? n_attributes_ : 0), shape.data_hidden, n_columns_,
+                shape.linear_tail);
+    if (has_context()) context_weight_ = store.add(n_context(), shape.data_hidden[0], true);
     raw_scale_ = store.add(1, n_attributes_, false);
     store.allocate();
 
@@ -196,7 +201,7 @@ void Network::update_scale() {
 
 // The collective network's input: what is visible, noise or zeros in the holes, and which is which.
 void Network::fill(const float* visible, int n) {
-    const int fill_stride = row_stride(n_columns_ + n_attributes_);
+    const int fill_stride = row_stride(n_inputs_);
     for (long r = 0; r < n; ++r) {
         float* filled = filled_.data() + r * fill_stride;
         const float* x = x_.data() + r * column_stride_;
@@ -205,7 +210,7 @@ void Network::fill(const float* visible, int n) {
             const float seen = visible[r * attribute_stride_ + a];
             for (int c = shape_.attribute_start[a]; c < shape_.attribute_start[a + 1]; ++c)
                 filled[c] = seen > 0 ? x[c] : shape_.noise_fill ? noise[c] : 0.0f;
-            filled[n_columns_ + a] = seen;
+            if (shape_.sees_mask) filled[n_columns_ + a] = seen;
         }
     }
 }
@@ -235,7 +240,7 @@ void Network::encode_together(const float* visible, Draws& draws, int n, bool tr
         work_.kernels.fill_normal(draws.seed, draws.next++, column_noise_buffer_.data(),
                                   static_cast<long>(n) * column_noise_);
     fill(visible, n);
-    collective_->forward({filled_.data(), row_stride(n_columns_ + n_attributes_)}, n, training);
+    collective_->forward({filled_.data(), row_stride(n_inputs_)}, n, training);
     head_->forward(collective_->output(), n, training);
 }
 
@@ -253,7 +258,7 @@ void Network::encode(const float* visible, Draws& draws, int n_samples, int n, b
     const Draws of_latents = skip_fill(draws);
     const bool shared_out = collective_->goes_in_parts(n);
     if (shared_out) encode_together(visible, draws, n, training);
-    work_.tasks(n_attributes_ + 2, [&](int task, int) {
+    work_.tasks(n_encoders() + 2, [&](int task, int) {
         if (task > 1)
             encode_attribute(task - 2, visible, n, training, own_);
         else if (task == 1)
@@ -268,14 +273,16 @@ void Network::encode(const float* visible, Draws& draws, int n_samples, int n, b
     });
 }
 
-// Of each attribute, its own network's proposal where it is visible, else that of all together.
+// Of each attribute, its own network's proposal where it has one and is visible, else that of all together.
 void Network::select_proposals(const float* visible, int first, int last, Matrix together, const Proposals& own) {
     const int latent = shape_.latent_per_attribute;
     for (int a = 0; a < n_attributes_; ++a) {
-        const float* alone = own[static_cast<std::size_t>(a)].data() + 2L * latent * first;
+        const bool has_own = !own.empty();
+        const float* alone =
+            has_own ? own[static_cast<std::size_t>(a)].data() + 2L * latent * first : together.data;  // not read
         for (long r = first; r < last; ++r, alone += 2 * latent) {
             // Addresses from a table: a branch on a random mask is guessed wrong half of the time.
-            const int seen = visible[r * attribute_stride_ + a] > 0 ? 1 : 0;
+            const int seen = has_own && visible[r * attribute_stride_ + a] > 0 ? 1 : 0;
             const float* const means[2] = {together.data + r * together.stride + a * latent, alone};
             const int to_log_variance[2] = {n_latent_, latent};
             const float* mean = means[seen];
@@ -294,27 +301,33 @@ void Network::draw_latents(int n_samples, int n, int first, int last) {
                                 mean_.data(), log_variance_.data(), latent_noise_buffer_.data(), z_.data()});
 }
 
-// What the collective network's last hidden vector adds to the data decoder's first layer.
+Matrix Network::context_source() {
+    return shape_.skip ? collective_->output() : Matrix{visible_.data(), attribute_stride_};
+}
+
+// What the collective network's last hidden vector, or the mask, adds to the data decoder's first layer.
 Matrix Network::project_context(int n) {
     const Matrix context{context_.data(), row_stride(shape_.data_hidden[0])};
-    if (!shape_.skip) return context;
-    const Matrix hidden = collective_->output();
-    work_.product({hidden.data, hidden.stride, 1, store.value(context_weight_), context.stride, nullptr, context.data,
-                   context.stride, n, whole_lines(shape_.data_hidden[0]), collective_->n_out(), false});
+    if (!has_context()) return context;
+    const Matrix source = context_source();
+    work_.product({source.data, source.stride, 1, store.value(context_weight_), context.stride, nullptr, context.data,
+                   context.stride, n, whole_lines(shape_.data_hidden[0]), n_context(), false});
     return context;
 }
 
 void Network::decode(int n_samples, int n, bool training) {
     const int rows = n_samples * n;
-    mask_decoder_->forward({z_.data(), z_stride_}, rows, training);
-    const Matrix logits = mask_decoder_->output();
-    parts_of_rows(n_samples, n, [&](int, int first, int last) {
-        const long sample = static_cast<long>(first) * n_samples;
-        work_.kernels.sigmoid(logits.data + sample * logits.stride, (last - first) * n_samples, n_attributes_,
-                              logits.stride, z_.data() + sample * z_stride_ + n_latent_, z_stride_);
-    });
+    if (mask_decoder_) {
+        mask_decoder_->forward({z_.data(), z_stride_}, rows, training);
+        const Matrix logits = mask_decoder_->output();
+        parts_of_rows(n_samples, n, [&](int, int first, int last) {
+            const long sample = static_cast<long>(first) * n_samples;
+            work_.kernels.sigmoid(logits.data + sample * logits.stride, (last - first) * n_samples, n_attributes_,
+                                  logits.stride, z_.data() + sample * z_stride_ + n_latent_, z_stride_);
+        });
+    }
     const Matrix context = project_context(n);
-    data_decoder_->forward({z_.data(), z_stride_}, rows, training, nullptr, 0, shape_.skip ? &context : nullptr,
+    data_decoder_->forward({z_.data(), z_stride_}, rows, training, nullptr, 0, has_context() ? &context : nullptr,
                            n_samples);
 }
 
@@ -349,7 +362,7 @@ void Network::bound_rows(int n_samples, int n, double derivative, const float* v
                                    column_weight_.data(),
                                    mask_.data(),
                                    data_decoder_->output().data,
-                                   mask_decoder_->output().data,
+                                   mask_decoder_ ? mask_decoder_->output().data : nullptr,
                                    z_.data(),
                                    latent_noise_buffer_.data(),
                                    log_variance_.data(),
@@ -362,7 +375,7 @@ void Network::bound_rows(int n_samples, int n, double derivative, const float* v
                                    log_weight_.data(),
                                    data_decoder_->output_gradient().data,
                                    scratch + attribute_stride_ + column_stride_,
-                                   mask_decoder_->output_gradient().data,
+                                   mask_decoder_ ? mask_decoder_->output_gradient().data : nullptr,
                                    scratch,
                                    first,
                                    last,

@@ -36,15 +36,17 @@ class Network {
     NetworkShape shape_;
     ObjectiveSettings objective_;
     int n_columns_, n_attributes_, n_latent_;
+    int n_inputs_;  // of the collective network
     int column_stride_, attribute_stride_, latent_stride_, z_stride_;
     int column_noise_, attribute_noise_, latent_noise_;  // strides of random numbers
     int max_rows_, max_samples_;
     long steps_ = 0;
     Draws draws_;
 
-    std::vector<Mlp> attributive_;          // one per attribute, in order
+    std::vector<Mlp> attributive_;          // one per attribute, in order; none where the model is not selective
     std::vector<AlignedBuffer> own_input_;  // of each attribute's network
-    std::unique_ptr<Mlp> collective_, head_, mask_decoder_, data_decoder_;
+    std::unique_ptr<Mlp> collective_, head_, data_decoder_;
+    std::unique_ptr<Mlp> mask_decoder_;  // or null
     long context_weight_ = -1, raw_scale_ = -1;
 
     AlignedBuffer x_, mask_, visible_, weight_, column_weight_, target_, variance_, filled_;
@@ -79,6 +81,10 @@ class Network {
     void encode(const float* visible, Draws& draws, int n_samples, int n, bool training);
     void select_proposals(const float* visible, int first, int last, Matrix together, const Proposals& own);
     void draw_latents(int n_samples, int n, int first, int last);
+    bool has_context() const { return shape_.skip || shape_.mask_context; }
+    Matrix context_source();
+    int n_context() const { return shape_.skip ? collective_->n_out() : n_attributes_; }
+    int n_encoders() const { return static_cast<int>(attributive_.size()); }
     Matrix project_context(int n);
     void decode(int n_samples, int n, bool training);
     void bound_rows(int n_samples, int n, double derivative, const float* variance, const float* target);
@@ -86,7 +92,9 @@ class Network {
     void backward(int n_samples, int n, const OptimiserSettings& settings);
     void backward_latents(int n_samples, int n);
     void backward_attribute(int attribute, int n);
+    void backward_probabilities(int n_samples, int n);
     void backward_collective(int n_samples, int n);
+    void backward_context(int n_samples, int n);
     void encode_twice(Draws& first, int n_samples, int n, const std::function<void()>& between);
     void sample_unobserved_and_forward(int n_samples, int n);
     void forward(int n_samples, int n);

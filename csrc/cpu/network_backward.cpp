@@ -24,13 +24,7 @@ void Network::backward(int n_samples, int n, const OptimiserSettings& settings) 
     }
 
     data_decoder_->backward({z_gradient_.data(), z_stride_});
-    const Matrix logits = mask_decoder_->output_gradient();
-    parts_of_rows(n_samples, n, [&](int, int first, int last) {
-        const long sample = static_cast<long>(first) * n_samples, pi = sample * z_stride_ + n_latent_;
-        work_.kernels.sigmoid_backward(z_.data() + pi, z_gradient_.data() + pi, (last - first) * n_samples,
-                                       n_attributes_, z_stride_, logits.data + sample * logits.stride, logits.stride);
-    });
-    mask_decoder_->backward({z_gradient_.data(), z_stride_}, true);
+    if (mask_decoder_) backward_probabilities(n_samples, n);
     backward_latents(n_samples, n);
     const bool shared_out = collective_->goes_in_parts(n);
     if (shared_out) backward_collective(n_samples, n);
@@ -41,11 +35,11 @@ void Network::backward(int n_samples, int n, const OptimiserSettings& settings) 
         else if (task == 1)
             update_decoders(rule);
         else
-            attributive_[task - 2].update(rule);
+            attributive_[static_cast<std::size_t>(task - 2)].update(rule);
     };
     // Every network is updated by the thread that has just had its gradient, unless all gradients together come first.
     const bool at_once = settings.clip_norm <= 0;
-    work_.tasks(n_attributes_ + 2, [&](int task, int) {
+    work_.tasks(n_encoders() + 2, [&](int task, int) {
         if (task == 0 && !shared_out) backward_collective(n_samples, n);
         if (task > 1) backward_attribute(task - 2, n);
         if (at_once) update(task);
@@ -53,7 +47,18 @@ void Network::backward(int n_samples, int n, const OptimiserSettings& settings) 
     if (at_once) return;
     const double norm = std::sqrt(work_.kernels.squared_norm(store.gradient(0), store.size()));
     rule.gradient_factor = static_cast<float>(std::min(1.0, settings.clip_norm / (norm + 1e-6)));
-    work_.tasks(n_attributes_ + 2, [&](int task, int) { update(task); });
+    work_.tasks(n_encoders() + 2, [&](int task, int) { update(task); });
+}
+
+// Through the mask's probabilities, an input of the data decoder, and the mask decoder back to z.
+void Network::backward_probabilities(int n_samples, int n) {
+    const Matrix logits = mask_decoder_->output_gradient();
+    parts_of_rows(n_samples, n, [&](int, int first, int last) {
+        const long sample = static_cast<long>(first) * n_samples, pi = sample * z_stride_ + n_latent_;
+        work_.kernels.sigmoid_backward(z_.data() + pi, z_gradient_.data() + pi, (last - first) * n_samples,
+                                       n_attributes_, z_stride_, logits.data + sample * logits.stride, logits.stride);
+    });
+    mask_decoder_->backward({z_gradient_.data(), z_stride_}, true);
 }
 
 // From the gradient of z to those of mean and log-variance.
@@ -90,7 +95,7 @@ void Network::backward_collective(int n_samples, int n) {
         for (long r = first; r < last; ++r) {
             float* of_mean = gradient.data + r * gradient.stride;
             for (int a = 0; a < n_attributes_; ++a) {
-                const bool seen = visible_.data()[r * attribute_stride_ + a] > 0;
+                const bool seen = n_encoders() > 0 && visible_.data()[r * attribute_stride_ + a] > 0;
                 for (int at = a * latent; at < (a + 1) * latent; ++at) {
                     const bool kept = !seen && !clamped(value.data[r * value.stride + n_latent_ + at]);
                     of_mean[at] = seen ? 0.0f : mean_gradient_.data()[r * latent_stride_ + at];
@@ -100,27 +105,30 @@ void Network::backward_collective(int n_samples, int n) {
             for (int c = 2 * n_latent_; c < whole_lines(2 * n_latent_); ++c) of_mean[c] = 0.0f;
         }
     });
-    const Matrix hidden = collective_->output_gradient();
-    head_->backward(hidden);
-    if (shape_.skip) {
-        const Matrix above = data_decoder_->first_gradient();
-        const int width = shape_.data_hidden[0], stride = row_stride(width);
-        float* context = context_gradient_.data();
-        parts_of_rows(n_samples, n, [&](int, int first, int last) {
-            for (long r = first; r < last; ++r)
-                work_.kernels.sum_parts(above.data + r * n_samples * above.stride, above.stride, n_samples,
-                                        context + r * stride, whole_lines(width));
-        });
-        const int inner = collective_->n_out(), inner_stride = row_stride(inner);
-        const Matrix out = collective_->output();
-        work_.product({out.data, 1, out.stride, context, stride, nullptr, store.gradient(context_weight_), stride,
-                       inner, whole_lines(width), n, false});
-        work_.kernels.transpose(store.value(context_weight_), stride, inner, width, hidden_gradient_.data(),
-                                inner_stride);
-        work_.product({context, stride, 1, hidden_gradient_.data(), inner_stride, nullptr, hidden.data, hidden.stride,
-                       n, whole_lines(inner), width, true});
-    }
+    head_->backward(collective_->output_gradient());
+    if (has_context()) backward_context(n_samples, n);
     collective_->backward({nullptr, 0});
+}
+
+// The gradient of the context's weight and, where it comes from the collective network, of that one's output.
+void Network::backward_context(int n_samples, int n) {
+    const Matrix above = data_decoder_->first_gradient();
+    const int width = shape_.data_hidden[0], stride = row_stride(width);
+    float* context = context_gradient_.data();
+    parts_of_rows(n_samples, n, [&](int, int first, int last) {
+        for (long r = first; r < last; ++r)
+            work_.kernels.sum_parts(above.data + r * n_samples * above.stride, above.stride, n_samples,
+                                    context + r * stride, whole_lines(width));
+    });
+    const int inner = n_context(), inner_stride = row_stride(inner);
+    const Matrix source = context_source();
+    work_.product({source.data, 1, source.stride, context, stride, nullptr, store.gradient(context_weight_), stride,
+                   inner, whole_lines(width), n, false});
+    if (!shape_.skip) return;
+    const Matrix hidden = collective_->output_gradient();
+    work_.kernels.transpose(store.value(context_weight_), stride, inner, width, hidden_gradient_.data(), inner_stride);
+    work_.product({context, stride, 1, hidden_gradient_.data(), inner_stride, nullptr, hidden.data, hidden.stride, n,
+                   whole_lines(inner), width, true});
 }
 
 AdamStep Network::adam_rule(const OptimiserSettings& settings) {
@@ -135,7 +143,7 @@ AdamStep Network::adam_rule(const OptimiserSettings& settings) {
 }
 
 void Network::update_decoders(const AdamStep& rule) {
-    mask_decoder_->update(rule);
+    if (mask_decoder_) mask_decoder_->update(rule);
     data_decoder_->update(rule);
     store.update(work_.kernels, rule, raw_scale_, attribute_stride_);
 }
@@ -143,9 +151,9 @@ void Network::update_decoders(const AdamStep& rule) {
 void Network::update_collective(const AdamStep& rule) {
     collective_->update(rule);
     head_->update(rule);
-    if (shape_.skip)
+    if (has_context())
         store.update(work_.kernels, rule, context_weight_,
-                     static_cast<long>(collective_->n_out()) * row_stride(shape_.data_hidden[0]));
+                     static_cast<long>(n_context()) * row_stride(shape_.data_hidden[0]));
 }
 
 }  // namespace vsae

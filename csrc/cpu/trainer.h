@@ -1,4 +1,4 @@
-// A VSAE network with its gradients, optimiser state and work memory: one call is one training step.
+// A VSAE, VAE or CVAE with its gradients, optimiser state and work memory: one call is one training step.
 //
 // The arithmetic is that of vsae_fast/models and vsae_fast/objective.py, which tests hold it to; only the order of sums
 // differs. Everything is single precision.
@@ -24,7 +24,11 @@ struct NetworkShape {
     std::vector<AttributeGroup> groups;
     int latent_per_attribute;
     std::vector<int> numerical_hidden, categorical_hidden, collective_hidden, mask_hidden, data_hidden;
-    bool linear_tail, skip, noise_fill;
+    // A VSAE has encoders of its own for each attribute and a decoder of the mask; a VAE or CVAE has neither.
+    bool selective;
+    bool sees_mask;           // the collective network
+    bool skip, mask_context;  // what the data decoder's context is made of: its last hidden vector, or the mask
+    bool linear_tail, noise_fill;
     float min_scale, negative_slope;
 };
 

@@ -37,8 +37,11 @@ NetworkShape network_shape(int block) {
     shape.collective_hidden = {16, 16};
     shape.mask_hidden = {8};
     shape.data_hidden = {8};
-    shape.linear_tail = false;
+    shape.selective = true;
+    shape.sees_mask = true;
     shape.skip = true;
+    shape.mask_context = false;
+    shape.linear_tail = false;
     shape.noise_fill = true;
     shape.min_scale = 0.05f;
     shape.negative_slope = 0.01f;
