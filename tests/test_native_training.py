@@ -14,6 +14,7 @@ from tests import tolerances
 from tests.random_models import CATEGORICAL, MIXED, NUMERICAL_12, ONE_CATEGORY, ONE_NUMBER, random_rows
 from vsae_fast import _native
 from vsae_fast.baseline_objectives import EvidenceBound
+from vsae_fast.models.autoencoder import Autoencoder
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.hivae import HIVAE
 from vsae_fast.models.vae import CVAE, MIWAE, VAE
@@ -33,7 +34,7 @@ ODD = NetworkConfig(
 )  # fmt: skip
 OBJECTIVES = {"phase 1": (TwoPhase(), 0), "phase 2": (TwoPhase(n_unobserved_samples=23), 100),
               "hide-and-score": (HideAndScore(n_samples=3), 0)}  # fmt: skip
-ONE_NETWORK = {"VAE": VAE, "CVAE": CVAE, "MIWAE": MIWAE}
+ONE_NETWORK = {"AE": Autoencoder, "VAE": VAE, "CVAE": CVAE, "MIWAE": MIWAE}
 N_STEPS = 20
 
 

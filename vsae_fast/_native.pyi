@@ -188,6 +188,7 @@ class NetworkShape:
     mask_hidden: list[int]
     data_hidden: list[int]
     selective: bool
+    deterministic: bool
     sees_mask: bool
     skip: bool
     mask_context: bool

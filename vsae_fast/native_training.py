@@ -9,6 +9,7 @@ import torch
 
 from vsae_fast import _native
 from vsae_fast.baseline_objectives import EvidenceBound
+from vsae_fast.models.autoencoder import Autoencoder
 from vsae_fast.models.decoders import Decoder
 from vsae_fast.models.encoders import CollectiveEncoder, GroupedEncoder
 from vsae_fast.models.hivae import HIVAE
@@ -18,15 +19,16 @@ from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import HideAndScore, Objective, TwoPhase
 from vsae_fast.ops.layout import KIND_CODES
 
-Trainable = VSAE | VAE | CVAE | HIVAE
+Trainable = VSAE | Autoencoder | VAE | CVAE | HIVAE
 TrainableObjective = TwoPhase | HideAndScore | EvidenceBound
 
 
 def supports(model: LatentModel, objective: Objective) -> TypeGuard[Trainable]:
     """Whether the C++ trainer can train this model: in single precision, on the CPU, with an objective of its own.
 
-    Those are the two phases and hide-and-score of a VSAE, and the single-sample bound of a VAE or CVAE, or of an HI-VAE
-    of categories alone: without numbers, whose scales its decoder gives, it is a VAE with zeros in the holes.
+    Those are the two phases and hide-and-score of a VSAE, and the single-sample bound of the models with one network:
+    autoencoder, VAE, CVAE, and an HI-VAE of categories alone, which without numbers, whose scales its decoder gives, is
+    a VAE with zeros in the holes.
     """
     if isinstance(model, VSAE):
         known = isinstance(objective, (TwoPhase, HideAndScore))
@@ -34,7 +36,7 @@ def supports(model: LatentModel, objective: Objective) -> TypeGuard[Trainable]:
         of_categories = all(likelihood == "categorical" for likelihood in model.likelihoods)
         known = of_categories and not model.factorised and isinstance(objective, EvidenceBound)
     else:
-        known = isinstance(model, (VAE, CVAE)) and isinstance(objective, EvidenceBound)
+        known = isinstance(model, (Autoencoder, VAE, CVAE)) and isinstance(objective, EvidenceBound)
     parameter = next(model.parameters())
     return known and parameter.device.type == "cpu" and parameter.dtype == torch.float32
 
@@ -104,6 +106,7 @@ def _shape(model: Trainable) -> _native.NetworkShape:
         for group in layout.groups(torch.device("cpu"))
         if shape.selective
     ]
+    shape.deterministic = isinstance(model, Autoencoder)
     shape.sees_mask = isinstance(model, (VSAE, CVAE))
     shape.skip, shape.mask_context = shape.selective and config.skip, isinstance(model, CVAE)
     shape.latent_per_attribute = config.latent_per_attribute
@@ -134,7 +137,7 @@ class NativeTrainer:
 
     Parameters
     ----------
-    model : VSAE, VAE, CVAE or HIVAE
+    model : VSAE, Autoencoder, VAE, CVAE or HIVAE
     objective : TwoPhase, HideAndScore or EvidenceBound
         See :func:`supports`.
     x : torch.Tensor of float32, shape (N, D)

@@ -41,6 +41,7 @@ void bind_training(py::module_& module) {
         .def_readwrite("mask_hidden", &NetworkShape::mask_hidden)
         .def_readwrite("data_hidden", &NetworkShape::data_hidden)
         .def_readwrite("selective", &NetworkShape::selective)
+        .def_readwrite("deterministic", &NetworkShape::deterministic)
         .def_readwrite("sees_mask", &NetworkShape::sees_mask)
         .def_readwrite("skip", &NetworkShape::skip)
         .def_readwrite("mask_context", &NetworkShape::mask_context)

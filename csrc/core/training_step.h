@@ -129,7 +129,7 @@ struct Latents {
     int z_stride;
     const float* mean;
     const float* log_variance;
-    const float* noise;  // [K, N, L]
+    const float* noise;  // [K, N, L]; null where z is the mean
     float* z;            // [N, K, L]
 };
 

@@ -148,8 +148,9 @@ static void draw_latents(const Latents& d) {
             const Vec scale = exp(0.5f * load(d.log_variance + row * d.latent_stride + l));
             const Vec mean = load(d.mean + row * d.latent_stride + l);
             for (long k = 0; k < d.n_samples; ++k) {
-                const Vec noise = load_unaligned(d.noise + (k * d.n_rows + row) * d.noise_stride + l);
-                store(d.z + (row * d.n_samples + k) * d.z_stride + l, mean + scale * noise);
+                const long at = (k * d.n_rows + row) * d.noise_stride + l;
+                const Vec deviation = d.noise ? scale * load_unaligned(d.noise + at) : Vec{};
+                store(d.z + (row * d.n_samples + k) * d.z_stride + l, mean + deviation);
             }
         }
 }

@@ -248,6 +248,7 @@ void Network::encode_together(const float* visible, Draws& draws, int n, bool tr
 Draws Network::skip_fill(const Draws& draws) const { return {draws.seed, draws.next + (shape_.noise_fill ? 1 : 0)}; }
 
 void Network::draw_latent_noise(const Draws& draws, int n_samples, int n) {
+    if (shape_.deterministic) return;
     work_.kernels.fill_normal(draws.seed, draws.next, latent_noise_buffer_.data(),
                               static_cast<long>(n_samples) * n * latent_noise_);
 }
@@ -298,7 +299,8 @@ void Network::select_proposals(const float* visible, int first, int last, Matrix
 
 void Network::draw_latents(int n_samples, int n, int first, int last) {
     work_.kernels.draw_latents({n_samples, n, first, last, n_latent_, latent_stride_, latent_noise_, z_stride_,
-                                mean_.data(), log_variance_.data(), latent_noise_buffer_.data(), z_.data()});
+                                mean_.data(), log_variance_.data(),
+                                shape_.deterministic ? nullptr : latent_noise_buffer_.data(), z_.data()});
 }
 
 Matrix Network::context_source() {

@@ -11,8 +11,8 @@ static bool clamped(float log_variance) {
     return log_variance < -kLogVarianceLimit || log_variance > kLogVarianceLimit;
 }
 
-// factor_ holds the derivative of the loss with respect to each log-weight; without importance weights mean_gradient_
-// and log_variance_gradient_ hold what does not pass through z.
+// factor_ holds the derivative of the loss with respect to each log-weight; where there is a divergence,
+// mean_gradient_ and log_variance_gradient_ hold its own.
 void Network::backward(int n_samples, int n, const OptimiserSettings& settings) {
     work_.kernels.sum_parts(log_scale_totals_.data(), column_stride_, n_parts_, column_sum_.data(),
                             whole_lines(n_columns_));
@@ -63,11 +63,11 @@ void Network::backward_probabilities(int n_samples, int n) {
 
 // From the gradient of z to those of mean and log-variance.
 void Network::backward_latents(int n_samples, int n) {
-    const bool with_prior = objective_.n_samples > 0;
+    const bool with_prior = objective_.n_samples > 0, with_divergence = !with_prior && !shape_.deterministic;
     parts_of_rows(n_samples, n, [&](int, int first, int last) {
         work_.kernels.latent_gradient({n_samples, first, last, n_latent_, latent_stride_, z_stride_, mean_.data(),
                                        z_.data(), z_gradient_.data(), with_prior ? factor_.data() : nullptr,
-                                       !with_prior, mean_gradient_.data(), log_variance_gradient_.data()});
+                                       with_divergence, mean_gradient_.data(), log_variance_gradient_.data()});
     });
 }
 

@@ -42,7 +42,7 @@ double Network::step(const Rows& rows, bool second_phase, const OptimiserSetting
     for (int r = 0; r < n; ++r) bound += bound_[static_cast<std::size_t>(r)];
     if (importance_weighted) {
         bound /= n_attributes_;
-    } else {
+    } else if (!shape_.deterministic) {
         const double* divergence = kl(n, true, 1.0f / static_cast<float>(n));
         for (int r = 0; r < n; ++r) bound -= divergence[r];
     }
@@ -70,7 +70,7 @@ void Network::score(const Rows& rows, std::uint64_t seed, double* score) {
             encode(visible_.data(), draws, n_samples, n, false);
             decode(n_samples, n, false);
             bound_rows(n_samples, n, 0, nullptr, x_.data());
-            const double* divergence = importance_weighted ? nullptr : kl(n, false, 0);
+            const double* divergence = importance_weighted || shape_.deterministic ? nullptr : kl(n, false, 0);
             for (int r = 0; r < n; ++r)
                 score[begin + r] += (bound_[static_cast<std::size_t>(r)] - (divergence ? divergence[r] : 0)) /
                                     objective_.n_validation_draws;

@@ -26,6 +26,7 @@ struct NetworkShape {
     std::vector<int> numerical_hidden, categorical_hidden, collective_hidden, mask_hidden, data_hidden;
     // A VSAE has encoders of its own for each attribute and a decoder of the mask; a VAE or CVAE has neither.
     bool selective;
+    bool deterministic;       // an autoencoder: z is the proposal's mean, and there is no divergence
     bool sees_mask;           // the collective network
     bool skip, mask_context;  // what the data decoder's context is made of: its last hidden vector, or the mask
     bool linear_tail, noise_fill;

@@ -38,6 +38,7 @@ NetworkShape network_shape(int block) {
     shape.mask_hidden = {8};
     shape.data_hidden = {8};
     shape.selective = true;
+    shape.deterministic = false;
     shape.sees_mask = true;
     shape.skip = true;
     shape.mask_context = false;
