@@ -289,3 +289,12 @@ def test_every_model_has_an_objective_of_its_own():
     assert supports(HIVAE(CATEGORICAL, ODD), EvidenceBound())
     assert not supports(HIVAE(CATEGORICAL, ODD, encoder="factorised"), EvidenceBound())
     assert not supports(HIVAE(MIXED, ODD), EvidenceBound())
+
+
+@pytest.mark.parametrize(("build", "objective"), [(VSAE, TwoPhase()), (VAE, EvidenceBound()), (HIVAE, EvidenceBound())])
+def test_derived_classes_keep_what_they_change(build, objective):
+    class Changed(build):
+        pass
+
+    assert supports(build(CATEGORICAL, ODD), objective)
+    assert not supports(Changed(CATEGORICAL, ODD), objective)

@@ -14,7 +14,7 @@ from vsae_fast.models.decoders import Decoder
 from vsae_fast.models.encoders import CollectiveEncoder, GroupedEncoder
 from vsae_fast.models.hivae import HIVAE
 from vsae_fast.models.latent_model import LatentModel
-from vsae_fast.models.vae import CVAE, VAE
+from vsae_fast.models.vae import CVAE, MIWAE, VAE
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import HideAndScore, Objective, TwoPhase
 from vsae_fast.ops.layout import KIND_CODES
@@ -27,16 +27,17 @@ def supports(model: LatentModel, objective: Objective) -> TypeGuard[Trainable]:
     """Whether the C++ trainer can train this model: in single precision, on the CPU, with an objective of its own.
 
     Those are the two phases and hide-and-score of a VSAE, and the single-sample bound of the models with one network:
-    autoencoder, VAE, CVAE, and an HI-VAE of categories alone, which without numbers, whose scales its decoder gives, is
-    a VAE with zeros in the holes.
+    autoencoder, VAE, CVAE, MIWAE's, and an HI-VAE of categories alone, which without numbers, whose scales its decoder
+    gives, is a VAE with zeros in the holes. Classes derived from them may change what is computed, and train through
+    autograd.
     """
-    if isinstance(model, VSAE):
+    if type(model) is VSAE:
         known = isinstance(objective, (TwoPhase, HideAndScore))
     elif isinstance(model, HIVAE):
         of_categories = all(likelihood == "categorical" for likelihood in model.likelihoods)
-        known = of_categories and not model.factorised and isinstance(objective, EvidenceBound)
+        known = type(model) is HIVAE and of_categories and not model.factorised and isinstance(objective, EvidenceBound)
     else:
-        known = isinstance(model, (Autoencoder, VAE, CVAE)) and isinstance(objective, EvidenceBound)
+        known = type(model) in (Autoencoder, VAE, CVAE, MIWAE) and isinstance(objective, EvidenceBound)
     parameter = next(model.parameters())
     return known and parameter.device.type == "cpu" and parameter.dtype == torch.float32
 
@@ -101,11 +102,8 @@ def _shape(model: Trainable) -> _native.NetworkShape:
     shape = _native.NetworkShape()
     shape.attribute_start, shape.attribute_kind = list(layout.starts), list(layout.kind_codes)
     shape.selective = isinstance(model, VSAE)
-    shape.groups = [
-        _native.AttributeGroup(KIND_CODES[group.kind], group.width, list(group.attributes))
-        for group in layout.groups(torch.device("cpu"))
-        if shape.selective
-    ]
+    groups = layout.groups(torch.device("cpu")) if shape.selective else ()
+    shape.groups = [_native.AttributeGroup(KIND_CODES[g.kind], g.width, list(g.attributes)) for g in groups]
     shape.deterministic = isinstance(model, Autoencoder)
     shape.sees_mask = isinstance(model, (VSAE, CVAE))
     shape.skip, shape.mask_context = shape.selective and config.skip, isinstance(model, CVAE)

@@ -24,7 +24,7 @@ struct NetworkShape {
     std::vector<AttributeGroup> groups;
     int latent_per_attribute;
     std::vector<int> numerical_hidden, categorical_hidden, collective_hidden, mask_hidden, data_hidden;
-    // A VSAE has encoders of its own for each attribute and a decoder of the mask; a VAE or CVAE has neither.
+    // A VSAE has an encoder for each attribute and a decoder of the mask; models of one network have neither.
     bool selective;
     bool deterministic;       // an autoencoder: z is the proposal's mean, and there is no divergence
     bool sees_mask;           // the collective network
@@ -39,7 +39,7 @@ struct OptimiserSettings {
     float clip_norm;  // 0: none
 };
 
-// vsae_fast.objective.TwoPhase where n_samples is 0, else HideAndScore.
+// vsae_fast.objective.TwoPhase, or its first phase alone, where n_samples is 0, else HideAndScore.
 struct ObjectiveSettings {
     int n_samples;         // importance samples of hide-and-score
     float visible_weight;  // of cells that the encoders see
