@@ -115,7 +115,7 @@ struct LogWeights {
     float* mask_gradient;       // [N, K, M], or null
     float* scratch;             // [M] and [D], for this call alone
     long first, last;           // rows to do
-    const RowBounds* bounds;    // or null
+    const RowBounds* bounds;
 };
 
 // z = mean + exp(log_variance / 2) noise for K samples of rows first..last-1 of N.

@@ -36,7 +36,7 @@ struct Constants {
     }
 };
 
-// Log-weights of one row's samples, with gradients for a bound whose derivative by each log-weight is 1.
+// One row's bound and its gradients.
 class RowBound {
    public:
     RowBound(const Elbo& op, const Constants& constants, const TrainingKernels& kernels)
@@ -60,11 +60,12 @@ class RowBound {
           mean_(1, op.n_latent),
           log_variance_(1, op.n_latent),
           scratch_(1, n_columns_ + row_stride(n_attributes_)),
+          scale_total_(1, n_columns_),
           log_weight_(AlignedBuffer::zeros(op.n_samples)),
-          share_(static_cast<std::size_t>(op.n_samples), 1.0) {}
+          factor_(AlignedBuffer::zeros(op.n_samples)) {}
 
-    // Returns the bound of the row.
-    double run(long row) {
+    // Returns the bound of the row; gradients are multiplied by `upstream`.
+    double run(long row, double upstream = 1) {
         const long n = op_.n_rows, d = n_columns_, m = n_attributes_, l = op_.n_latent;
         output_.read(op_.output + row * d, n * d);
         logits_.read(op_.mask_logits + row * m, n * m);
@@ -85,6 +86,9 @@ class RowBound {
             kernels_.draw_latents({op_.n_samples, 1, 0, 1, op_.n_latent, log_variance_.stride(), noise_.stride(),
                                    z_.stride(), mean_.data(), log_variance_.data(), noise_.data(), z_.data()});
         }
+        double bound = 0;
+        std::fill_n(scale_total_.data(), scale_total_.stride(), 0.0f);
+        const RowBounds bounds{&bound, upstream, factor_.data(), scale_total_.data()};
         kernels_.log_weights({n_attributes_,
                               n_columns_,
                               op_.n_latent,
@@ -119,24 +123,21 @@ class RowBound {
                               scratch_.data(),
                               0,
                               1,
-                              nullptr});
-        return op_.noise ? importance_weighted() : log_weight_.data()[0] - divergence();
+                              &bounds});
+        return op_.noise ? bound : bound - divergence();
     }
 
     // Adds to log_scale's gradient; writes the others.
     void backward(long row, float upstream, const ElboGradients& to, double* log_scale) {
-        run(row);
+        run(row, upstream);
         const long n = op_.n_rows, d = n_columns_, m = n_attributes_, l = op_.n_latent;
         std::fill_n(to.mean + row * l, l, 0.0f);
         std::fill_n(to.log_variance + row * l, l, 0.0f);
+        for (long c = 0; c < d; ++c) log_scale[c] += static_cast<double>(scale_total_.data()[c]);
         for (long k = 0; k < op_.n_samples; ++k) {
-            const float factor = upstream * static_cast<float>(share_[static_cast<std::size_t>(k)]);
-            for (long c = 0; c < d; ++c) {
-                to.output[(k * n + row) * d + c] = factor * output_gradient_.data()[k * output_.stride() + c];
-                log_scale[c] += static_cast<double>(factor) * scale_gradient_.data()[k * output_.stride() + c];
-            }
-            for (long a = 0; a < m; ++a)
-                to.mask_logits[(k * n + row) * m + a] = factor * mask_gradient_.data()[k * logits_.stride() + a];
+            const float factor = factor_.data()[k];
+            std::copy_n(output_gradient_.data() + k * output_.stride(), d, to.output + (k * n + row) * d);
+            std::copy_n(mask_gradient_.data() + k * logits_.stride(), m, to.mask_logits + (k * n + row) * m);
             for (long i = 0; i < l; ++i) {
                 const float z = z_.data()[k * z_.stride() + i];
                 if (op_.noise) {
@@ -156,17 +157,8 @@ class RowBound {
     const TrainingKernels& kernels_;
     int n_columns_, n_attributes_;
     PaddedRows output_, logits_, noise_, z_, output_gradient_, scale_gradient_, mask_gradient_;
-    PaddedRows target_, variance_, column_weight_, weight_, mask_, mean_, log_variance_, scratch_;
-    AlignedBuffer log_weight_;
-    std::vector<double> share_;  // derivative of the bound by each log-weight
-
-    double importance_weighted() {
-        double top = -HUGE_VAL, sum = 0;
-        for (int k = 0; k < op_.n_samples; ++k) top = std::max(top, static_cast<double>(log_weight_.data()[k]));
-        for (std::size_t k = 0; k < share_.size(); ++k) sum += share_[k] = std::exp(log_weight_.data()[k] - top);
-        for (double& share : share_) share /= sum;
-        return top + std::log(sum / op_.n_samples);
-    }
+    PaddedRows target_, variance_, column_weight_, weight_, mask_, mean_, log_variance_, scratch_, scale_total_;
+    AlignedBuffer log_weight_, factor_;
 
     double divergence() const {
         double sum = 0;

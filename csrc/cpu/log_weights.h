@@ -122,7 +122,7 @@ static void log_weights(const LogWeights& w) {
             if (w.with_prior) total += score_prior(w, row, k);
             w.log_weight[sample] = static_cast<float>(horizontal_sum(total) + score_levels(w, row, sample));
         }
-        if (w.bounds) bound_row(w, row);
+        bound_row(w, row);
     }
 }
 
