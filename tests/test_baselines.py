@@ -210,6 +210,19 @@ def test_real_is_normal_and_positive_is_log_normal():
     np.testing.assert_allclose(expected("positive", p, UNIT)[:, 0], stats.lognorm.median(std, scale=np.exp(mean)))
 
 
+def test_standardised_values_need_no_unit_but_where_they_must_be_positive():
+    p = parameters("real")
+    value = torch.rand(11, 1, dtype=torch.float64)
+    none = Standardisation(torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
+    torch.testing.assert_close(log_likelihood("real", p, value, None), log_likelihood("real", p, value, none))
+    torch.testing.assert_close(expected("real", p, None), expected("real", p, none))
+    for likelihood in ("positive", "count"):
+        with pytest.raises(ValueError, match="positive numbers and counts need their unit"):
+            log_likelihood(likelihood, parameters(likelihood), value, None)
+        with pytest.raises(ValueError, match="positive numbers and counts need their unit"):
+            expected(likelihood, parameters(likelihood), None)
+
+
 def test_count_is_poisson():
     p = parameters("count")
     value = torch.arange(11, dtype=torch.float64)[:, None]
@@ -275,6 +288,45 @@ def test_hivae_of_all_kinds_trains_and_imputes_in_range(encoder):
     hidden = mask.numpy()[:, 1] == 0
     error = (values[hidden, 1] - raw[hidden, 1]) ** 2
     assert error.mean() < ((raw[:, 1].mean() - raw[hidden, 1]) ** 2).mean()
+
+
+def test_hivae_imputes_with_the_weights_of_its_likelihoods_attribute_by_attribute():
+    kinds = ("numerical", "categorical", "numerical", "numerical", "categorical", "numerical")
+    likelihoods = ("real", "categorical", "positive", "real", "ordinal", "real")
+    layout = AttributeLayout(kinds, (70, 3, 1, 66, 4, 2))
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    columns = layout.column_attribute(torch.device("cpu"))
+    mean, std = torch.where(columns == 2, 2.0, 0.0).double(), torch.where(columns == 2, 0.4, 1.0).double()
+    torch.manual_seed(0)
+    made = HIVAE(layout, SMALL, likelihoods=likelihoods, mean=mean, std=std).double().eval()
+    n, k = 9, 25
+    x, noise = draw(n, layout.n_columns), draw(k, made.n_latent)
+    for begin, width in ((70, 3), (140, 4)):
+        x[:, begin : begin + width] = torch.eye(width, dtype=x.dtype)[torch.arange(n) % width]
+    mask = (draw(n, 6) < 0.3).double()
+    mask[0], mask[1] = 0.0, 1.0
+    found = made.impute(x, mask, noise)
+
+    proposal = made.encode(x, mask)
+    z = proposal.sample(noise.unsqueeze(1))
+    _, output = made.decode(z)
+    log_w = 0.5 * ((noise**2).sum(-1).unsqueeze(-1) - (z**2).sum(-1) + proposal.log_variance.sum(-1))
+    values, end = [], 0
+    for j, likelihood in enumerate(likelihoods):
+        cells = slice(layout.starts[j], layout.starts[j + 1])
+        begin, end = end, end + n_parameters(likelihood, layout.widths[j])
+        unit = Standardisation(torch.log(mean[cells]), std[cells] / mean[cells]) if likelihood == "positive" else None
+        raw = (x * std + mean)[:, cells].clamp_min(1e-3) if likelihood == "positive" else x[:, cells]
+        term = log_likelihood(likelihood, output[..., begin:end], raw, unit)
+        log_w = log_w + mask[:, j] * (term + (torch.log(std[cells]).sum() if likelihood == "positive" else 0.0))
+        value = expected(likelihood, output[..., begin:end], unit)
+        values.append((value - mean[cells]) / std[cells] if likelihood == "positive" else value)
+    weight = torch.softmax(log_w, 0)
+    imputed = torch.where(layout.expand(mask) > 0, x, (weight.unsqueeze(-1) * torch.cat(values, -1)).sum(0))
+    torch.testing.assert_close(found.imputed, imputed)
+    torch.testing.assert_close(found.log_evidence, torch.logsumexp(log_w, 0) - np.log(k))
+    torch.testing.assert_close(found.effective_size, 1 / (weight**2).sum(0))
 
 
 @pytest.mark.parametrize(

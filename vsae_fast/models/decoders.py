@@ -30,7 +30,12 @@ class Decoder(nn.Module):
 
     def forward(self, h: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
         """Map (..., n_in) to (..., n_out); ``context`` (..., hidden[0]) is added before the batch normalisation."""
-        for i, (linear, activation) in enumerate(zip(self.linears, self.activations, strict=True)):
+        output: torch.Tensor = self.linears[-1](self.last_hidden(h, context))
+        return output
+
+    def last_hidden(self, h: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        """What the output layer is fed, (..., hidden[-1])."""
+        for i, (linear, activation) in enumerate(zip(self.linears[:-1], self.activations[:-1], strict=True)):
             h = linear(h)
             if i == 0:
                 if context is not None:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import torch
+from torch.nn import functional
 
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.decoders import Decoder
 from vsae_fast.models.encoders import AttributiveEncoders, CollectiveEncoder
-from vsae_fast.models.latent_model import LatentModel, Proposal, Rows
-from vsae_fast.models.likelihoods import (
-    LIKELIHOODS,
-    Likelihood,
-    Standardisation,
-    expected,
-    log_likelihood,
-    n_parameters,
+from vsae_fast.models.grouped_likelihoods import (
+    NEEDS_UNITS,
+    GroupedLikelihoods,
+    Units,
+    spans_of_columns,
+    spans_of_outputs,
 )
+from vsae_fast.models.latent_model import LatentModel, Proposal, Rows
+from vsae_fast.models.likelihoods import LIKELIHOODS, Likelihood, expected, log_likelihood
 from vsae_fast.models.mvae import product_of_experts
 from vsae_fast.ops.elbo import gaussian_kl
 from vsae_fast.ops.folded_decoders import FLOATS_AT_ONCE
@@ -28,18 +28,9 @@ from vsae_fast.ops.importance_impute import Imputation
 from vsae_fast.ops.layout import AttributeLayout
 
 EncoderName = Literal["dropout", "factorised"]
-NEEDS_UNITS = ("positive", "count")
 
 
-class _Group(NamedTuple):
-    """Attributes of one likelihood and width: parameters (..., G, P), values (..., G, W), units (G, W)."""
-
-    likelihood: Likelihood
-    parameters: torch.Tensor
-    value: torch.Tensor
-    unit: Standardisation
-    centre: torch.Tensor
-    spread: torch.Tensor
+WIDE = 64  # columns of a number from which its likelihood is worth computing only in the rows that have it
 
 
 class HIVAE(LatentModel):
@@ -87,12 +78,16 @@ class HIVAE(LatentModel):
             self.encoder = CollectiveEncoder(layout, self.config, sees_mask=False)
         self.register_buffer("mean", torch.zeros(layout.n_columns) if mean is None else mean.float().clone())
         self.register_buffer("std", torch.ones(layout.n_columns) if std is None else std.float().clone())
-        self.n_parameters = [n_parameters(*pair) for pair in zip(self.likelihoods, layout.widths, strict=True)]
+        self.outputs, self.columns = spans_of_outputs(layout, self.likelihoods), spans_of_columns(layout)
         c = self.config
         self.decoder = Decoder(
-            self.n_latent, c.data_hidden, sum(self.n_parameters), c.negative_slope, linear_tail=c.linear_tail
+            self.n_latent, c.data_hidden, self.outputs[-1].stop, c.negative_slope, linear_tail=c.linear_tail
         )
-        self._register_groups()
+        kinds = list(zip(self.likelihoods, layout.widths, strict=True))
+        self.wide = [j for j, (likelihood, width) in enumerate(kinds) if likelihood == "real" and width >= WIDE]
+        narrow = [j for j in range(layout.n_attributes) if j not in self.wide]
+        self.grouped = GroupedLikelihoods(layout, self.likelihoods, range(layout.n_attributes))
+        self.narrow = GroupedLikelihoods(layout, self.likelihoods, narrow) if narrow else None
 
     def encode(self, x: Rows, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
         """Propose latents; ``noise`` is unused. See :meth:`LatentModel.encode`."""
@@ -126,7 +121,8 @@ class HIVAE(LatentModel):
         proposal = self.encode(x, mask, fill_noise)
         _, parameters = self.decode(proposal.sample(latent_noise))
         weight = mask if attribute_weight is None else attribute_weight
-        likelihood = self._log_likelihood(parameters, self._observed(x, mask))
+        parameters = self.grouped.parameters_of(parameters)
+        likelihood = self.grouped.log_likelihood(parameters, self._observed(x, mask), self._units())
         return (weight * likelihood).sum(-1) - gaussian_kl(proposal.mean, proposal.log_variance).sum(-1)
 
     @torch.no_grad()
@@ -150,7 +146,7 @@ class HIVAE(LatentModel):
         x = self.layout.join(x)
         if n_draws:
             raise ValueError("HIVAE.impute gives expected values only; use n_draws=0")
-        widest = max(sum(self.n_parameters), *self.config.data_hidden)
+        widest = max(self.outputs[-1].stop, *self.config.data_hidden)
         n_chunk = max(1, FLOATS_AT_ONCE // (len(latent_noise) * widest))
         parts = [
             self._impute(x[i : i + n_chunk], mask[i : i + n_chunk], latent_noise, visible_weight)
@@ -161,12 +157,12 @@ class HIVAE(LatentModel):
     def _impute(self, x: torch.Tensor, mask: torch.Tensor, noise: torch.Tensor, visible_weight: float) -> Imputation:
         proposal = self.encode(x, mask)
         z = proposal.sample(noise.unsqueeze(1))  # [K, N, L]
-        _, parameters = self.decode(z)
-        likelihood = self._log_likelihood(parameters, self._observed(x, mask))  # [K, N, M]
+        hidden = self.decoder.last_hidden(z)
+        parameters = None if self.narrow is None else self._output(hidden, self.narrow.outputs)
         ratio = 0.5 * ((noise**2).sum(-1).unsqueeze(-1) - (z**2).sum(-1) + proposal.log_variance.sum(-1))
-        log_w = (visible_weight * (mask * likelihood).sum(-1) + ratio).double()
+        log_w = (visible_weight * self._evidence(hidden, parameters, x, mask) + ratio).double()
         weight = torch.softmax(log_w, 0)
-        value = (weight.unsqueeze(-1) * self._expected(parameters)).sum(0).to(x.dtype)
+        value = self._weighted_mean(hidden, parameters, weight.to(x.dtype))
         return Imputation(
             torch.where(self.layout.expand(mask) > 0, x, value),
             torch.logsumexp(log_w, 0) - torch.log(torch.tensor(float(len(noise)))),
@@ -175,67 +171,45 @@ class HIVAE(LatentModel):
             x.new_empty(len(x), 0, x.shape[1]),
         )
 
+    def _evidence(
+        self, hidden: torch.Tensor, parameters: torch.Tensor | None, x: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Log-likelihood of each sample and row's observed attributes, (K, N); ``parameters`` of the narrow ones."""
+        total = hidden.new_zeros(hidden.shape[:-1])
+        for j in self.wide:
+            rows = mask[:, j].nonzero().squeeze(-1)
+            value = x[rows, self.columns[j].start : self.columns[j].stop]
+            own = self._output(hidden.index_select(1, rows), slice(self.outputs[j].start, self.outputs[j].stop))
+            total.index_add_(1, rows, log_likelihood("real", own, value, None))
+        if self.narrow is not None and parameters is not None:
+            each = self.narrow.log_likelihood(parameters, self._observed(x, mask), self._units())
+            total += (mask.index_select(-1, self.narrow.attributes) * each).sum(-1)
+        return total
+
+    def _weighted_mean(
+        self, hidden: torch.Tensor, parameters: torch.Tensor | None, weight: torch.Tensor
+    ) -> torch.Tensor:
+        """Expected values (N, D), averaged over the samples with their weights (K, N)."""
+        value = hidden.new_empty(hidden.shape[1], self.layout.n_columns)
+        mean = torch.einsum("kn,knh->nh", weight, hidden)  # all that a value needs which is linear in it
+        for j in self.wide:
+            own = self._output(mean, slice(self.outputs[j].start, self.outputs[j].stop))
+            value[:, self.columns[j].start : self.columns[j].stop] = expected("real", own, None)
+        if self.narrow is not None and parameters is not None:
+            value[:, self.narrow.own_columns] = self.narrow.expected(parameters, weight, self._units())
+        return value
+
+    def _output(self, hidden: torch.Tensor, outputs: slice | torch.Tensor) -> torch.Tensor:
+        """Some columns of the decoder's output."""
+        layer = self.decoder.linears[-1]
+        return functional.linear(hidden, layer.get_parameter("weight")[outputs], layer.get_parameter("bias")[outputs])
+
+    def _units(self) -> Units:
+        return self.get_buffer("mean"), self.get_buffer("std")
+
     def _observed(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Rows with the mean in the holes: what stands there must not even reach a gradient as infinity."""
         return torch.where(self.layout.expand(mask) > 0, x, 0.0)
-
-    def _groups(self, parameters: torch.Tensor, x: torch.Tensor) -> Iterator[_Group]:
-        """What the attributes of each likelihood and width have in common: a few operations serve all of them."""
-        outputs = parameters.index_select(-1, self.get_buffer("output_order")).split(self.group_outputs, -1)
-        order = self.get_buffer("column_order")
-        columns = [
-            by_column.index_select(-1, order).split(self.group_columns, -1)
-            for by_column in (x, self.get_buffer("mean"), self.get_buffer("std"))
-        ]
-        for (likelihood, width), own, *named in zip(self.group_keys, outputs, *columns, strict=True):
-            value, centre, spread = (of_group.unflatten(-1, (-1, width)) for of_group in named)
-            if likelihood == "positive":
-                unit = Standardisation(torch.log(centre), spread / centre)
-            elif likelihood == "count":
-                unit = Standardisation(torch.zeros_like(centre), centre)
-            else:
-                unit = Standardisation(torch.zeros_like(centre), torch.ones_like(spread))
-            own = own.unflatten(-1, (-1, n_parameters(likelihood, width)))
-            yield _Group(likelihood, own, value, unit, centre, spread)
-
-    def _log_likelihood(self, parameters: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Of each attribute, (..., M); densities of numbers are those of the encoded, standardised values."""
-        terms = []
-        for likelihood, own, value, unit, centre, spread in self._groups(parameters, x):
-            if likelihood in NEEDS_UNITS:
-                value = centre + spread * value
-            term = log_likelihood(likelihood, own, value, unit)  # [..., G]
-            terms.append(term + torch.log(spread).sum(-1) if likelihood == "positive" else term)
-        return torch.cat(terms, -1).index_select(-1, self.get_buffer("attribute_position"))
-
-    def _expected(self, parameters: torch.Tensor) -> torch.Tensor:
-        """Expected values of the encoded columns, (..., D)."""
-        values = []
-        no_values = self.get_buffer("mean")
-        for likelihood, own, _, unit, centre, spread in self._groups(parameters, no_values):
-            value = expected(likelihood, own, unit)  # [..., G, width]
-            values.append(((value - centre) / spread if likelihood in NEEDS_UNITS else value).flatten(-2))
-        return torch.cat(values, -1).index_select(-1, self.get_buffer("column_position"))
-
-    def _register_groups(self) -> None:
-        """Order of the decoder's outputs and of the columns by groups of one likelihood and width, and the way back."""
-        groups: dict[tuple[Likelihood, int], list[int]] = {}
-        for attribute, key in enumerate(zip(self.likelihoods, self.layout.widths, strict=True)):
-            groups.setdefault(key, []).append(attribute)
-        self.group_keys = list(groups)
-        self.group_columns = [len(members) * width for (_, width), members in groups.items()]
-        self.group_outputs = [len(members) * n_parameters(*key) for key, members in groups.items()]
-        order = [attribute for members in groups.values() for attribute in members]
-        first_output = [0, *accumulate(self.n_parameters)]
-        outputs = [c for i in order for c in range(first_output[i], first_output[i + 1])]
-        columns = [c for i in order for c in range(self.layout.starts[i], self.layout.starts[i + 1])]
-        for name, index in (
-            ("output_order", torch.tensor(outputs)),
-            ("column_order", torch.tensor(columns)),
-            ("column_position", torch.argsort(torch.tensor(columns))),
-            ("attribute_position", torch.argsort(torch.tensor(order))),
-        ):
-            self.register_buffer(name, index, persistent=False)
 
 
 def _check(

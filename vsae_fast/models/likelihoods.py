@@ -39,10 +39,15 @@ class Standardisation:
     spread: torch.Tensor
 
 
-def _mean_and_log_variance(parameters: torch.Tensor, unit: Standardisation) -> tuple[torch.Tensor, torch.Tensor]:
-    mean, raw = parameters.chunk(2, -1)
+def _mean(parameters: torch.Tensor, unit: Standardisation | None) -> torch.Tensor:
+    mean, _ = parameters.chunk(2, -1)
+    return mean if unit is None else unit.centre + unit.spread * mean
+
+
+def _variance(parameters: torch.Tensor, unit: Standardisation | None) -> torch.Tensor:
+    _, raw = parameters.chunk(2, -1)
     variance = functional.softplus(raw).clamp(LEAST_VARIANCE, LARGEST_VARIANCE)
-    return unit.centre + unit.spread * mean, torch.log(variance) + 2 * torch.log(unit.spread)
+    return variance if unit is None else unit.spread**2 * variance
 
 
 def _ordinal_log_p(parameters: torch.Tensor) -> torch.Tensor:
@@ -56,7 +61,7 @@ def _ordinal_log_p(parameters: torch.Tensor) -> torch.Tensor:
 
 
 def log_likelihood(
-    likelihood: Likelihood, parameters: torch.Tensor, value: torch.Tensor, unit: Standardisation
+    likelihood: Likelihood, parameters: torch.Tensor, value: torch.Tensor, unit: Standardisation | None
 ) -> torch.Tensor:
     """Log-likelihood of one attribute in nats, shape (...).
 
@@ -67,8 +72,14 @@ def log_likelihood(
     parameters : torch.Tensor, shape (..., n_parameters)
     value : torch.Tensor, shape (..., width)
         In the data's own units; one-hot levels for the last two.
-    unit : Standardisation
-        Of the numbers; it keeps the decoder's outputs near 0 and 1.
+    unit : Standardisation or None
+        Of the numbers; it keeps the decoder's outputs near 0 and 1. None where the values are standardised, which
+        positive numbers and counts cannot be.
+
+    Raises
+    ------
+    ValueError
+        Positive numbers or counts without a unit.
     """
     if likelihood == "categorical":
         return (value * functional.log_softmax(parameters, -1)).sum(-1)
@@ -77,13 +88,20 @@ def log_likelihood(
     if likelihood == "count":
         rate = _rate(parameters, unit)
         return (value * torch.log(rate) - rate - torch.lgamma(value + 1)).sum(-1)
-    mean, log_variance = _mean_and_log_variance(parameters, unit)
-    log_value = torch.log(value) if likelihood == "positive" else value
-    terms = -0.5 * (log_value - mean) ** 2 * torch.exp(-log_variance) - 0.5 * log_variance - HALF_LOG_TWO_PI
-    return (terms - log_value if likelihood == "positive" else terms).sum(-1)
+    variance = _variance(parameters, unit)
+    if likelihood == "real":
+        return _normal(value - _mean(parameters, unit), variance)
+    log_value = torch.log(value)
+    return _normal(log_value - _mean(parameters, _given(unit)), variance) - log_value.sum(-1)
 
 
-def expected(likelihood: Likelihood, parameters: torch.Tensor, unit: Standardisation) -> torch.Tensor:
+def _normal(deviation: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+    """Log-density of independent normal deviations, summed over the last dimension."""
+    terms = deviation**2 / variance + torch.log(variance)
+    return -0.5 * terms.sum(-1) - HALF_LOG_TWO_PI * deviation.shape[-1]
+
+
+def expected(likelihood: Likelihood, parameters: torch.Tensor, unit: Standardisation | None) -> torch.Tensor:
     """Expected value, or the levels' probabilities, shape (..., width).
 
     A log-normal's expectation is taken at its median: the variance of its logarithm, which the decoder may make large
@@ -95,10 +113,15 @@ def expected(likelihood: Likelihood, parameters: torch.Tensor, unit: Standardisa
         return torch.exp(_ordinal_log_p(parameters))
     if likelihood == "count":
         return _rate(parameters, unit)
-    mean, _ = _mean_and_log_variance(parameters, unit)
-    return torch.exp(mean) if likelihood == "positive" else mean
+    return torch.exp(_mean(parameters, _given(unit))) if likelihood == "positive" else _mean(parameters, unit)
 
 
-def _rate(parameters: torch.Tensor, unit: Standardisation) -> torch.Tensor:
+def _rate(parameters: torch.Tensor, unit: Standardisation | None) -> torch.Tensor:
     """Rate of a Poisson distribution; 1 at the decoder's output of 0 is one standard unit."""
-    return unit.spread * functional.softplus(parameters) + 1e-6
+    return _given(unit).spread * functional.softplus(parameters) + 1e-6
+
+
+def _given(unit: Standardisation | None) -> Standardisation:
+    if unit is None:
+        raise ValueError("positive numbers and counts need their unit, the encoding's; standardised they are neither")
+    return unit
