@@ -151,7 +151,14 @@ def test_wrong_arguments_are_named(generator):
 
 @pytest.mark.parametrize(
     ("device", "n_samples", "n_columns", "expected"),
-    [("cpu", 1000, 12, 2048), ("cuda", 1000, 12, 65536), ("cuda", 500, 1568, 2674), ("cuda", 10**6, 1568, 2048)],
+    [
+        ("cpu", 1000, 12, 8192),
+        ("cpu", 1000, 128, 4096),
+        ("cpu", 1000, 1568, 2048),
+        ("cuda", 1000, 12, 65536),
+        ("cuda", 500, 1568, 2674),
+        ("cuda", 10**6, 1568, 2048),
+    ],
 )
-def test_a_gpu_takes_more_rows_at_once(device, n_samples, n_columns, expected):
+def test_narrow_tables_and_gpus_take_more_rows_at_once(device, n_samples, n_columns, expected):
     assert chunk_rows(torch.device(device), n_samples, n_columns) == expected

@@ -11,8 +11,10 @@ import torch
 
 import vsae_fast
 from vsae_fast.missingness import ampute
-from vsae_fast.table.containers import read_table
-from vsae_fast.table.encode import encode
+from vsae_fast.table.column import Column
+from vsae_fast.table.containers import FrameTable, read_table
+from vsae_fast.table.encode import _codes, encode
+from vsae_fast.table.schema import ColumnSchema
 
 QUICK = {"epochs": 1, "n_samples": 5, "random_state": 0}
 
@@ -308,7 +310,7 @@ def test_many_chunks(monkeypatch):
     imputer = vsae_fast.VSAEImputer(**QUICK).fit(table)
     expected = imputer.transform(table)
     chunks = []
-    monkeypatch.setattr("vsae_fast.imputation.CHUNK_ROWS", 7)
+    monkeypatch.setattr("vsae_fast.imputation.MOST_CHUNK_ROWS", 7)
     monkeypatch.setattr("vsae_fast.filling.encode", lambda *a: chunks.append(len(a[2])) or encode(*a))
     monkeypatch.setattr("vsae_fast.table.mask.CHECKED_ROWS", 11)
     pd.testing.assert_frame_equal(imputer.transform(table), expected, check_exact=True)
@@ -346,3 +348,34 @@ def test_columns_of_text_hold_what_columns_of_objects_hold(made):
     assert column.values.tolist() == plain.values.tolist() == cells
     assert column.missing.tolist() == plain.missing.tolist()
     assert column.values.dtype == object
+
+
+def test_a_frame_is_read_once_and_a_large_one_again(monkeypatch):
+    """What is kept of a frame changes nothing but the time."""
+    table = pandas_table()
+    imputer = vsae_fast.VSAEImputer(**QUICK).fit(table)
+    read = []
+    own = FrameTable._read
+    monkeypatch.setattr(FrameTable, "_read", lambda self, name: read.append(name) or own(self, name))
+    monkeypatch.setattr("vsae_fast.imputation.MOST_CHUNK_ROWS", 20)
+    expected = imputer.transform(table)
+    assert len(read) == table.shape[1]
+    read.clear()
+    monkeypatch.setattr("vsae_fast.table.containers.MOST_CELLS_KEPT", 0)
+    pd.testing.assert_frame_equal(imputer.transform(table), expected, check_exact=True)
+    assert len(read) == 4 * table.shape[1]  # checked, then in three chunks
+
+
+def test_numbers_find_their_level():
+    levels = (3.0, -1.5, 1e9, 0.0)
+    schema = ColumnSchema("x", "categorical", levels=levels)
+    values = np.array([0.0, 2.0, 1e9, -1.5, 3.0, -9.0, 2e9, 3.0])
+    known = np.array([True] * 7 + [False])
+    as_numbers = Column("x", "float", values, ~known)
+    as_objects = Column("x", "object", values.astype(object), ~known)
+    for column in (as_numbers, as_objects):
+        assert _codes(column, schema, known).tolist() == [3, -1, 2, 1, 0, -1, -1, -1]
+    text = ColumnSchema("x", "categorical", levels=("a", 3.0))
+    assert _codes(as_numbers, text, known).tolist() == [-1, -1, -1, -1, 1, -1, -1, -1]
+    yes = Column("x", "boolean", np.array([1.0, 0.0]), np.zeros(2, dtype=bool))
+    assert _codes(yes, ColumnSchema("x", "boolean", levels=(False, True)), np.ones(2, dtype=bool)).tolist() == [1, 0]

@@ -489,7 +489,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         return EnsembleImputer(
             [
                 RowImputer(
-                    model.to(device),
+                    model if next(model.parameters()).device == device else model.to(device),
                     seed=self.seed_ + member,
                     n_samples=self.n_samples or self.default_n_samples_,
                     visible_weight=self.visible_weight_ if visible_weight is None else visible_weight,

@@ -17,7 +17,8 @@ from vsae_fast.ops.stopping import SEGMENT
 
 logger = logging.getLogger("vsae_fast")
 
-CHUNK_ROWS = 2048  # memory beside the result is O(chunk), whatever N and K
+# Memory beside the result is O(chunk), whatever N and K; narrow tables take more rows, so that calls are few.
+CHUNK_ROWS, CHUNK_FLOATS, MOST_CHUNK_ROWS = 2048, 1 << 19, 1 << 13
 # A GPU wants more rows at once, but not more than so many values of a row's segments of samples (not measured).
 CHUNK_ROWS_ON_GPU, CHUNK_FLOATS_ON_GPU = 1 << 16, 1 << 27
 
@@ -25,7 +26,7 @@ CHUNK_ROWS_ON_GPU, CHUNK_FLOATS_ON_GPU = 1 << 16, 1 << 27
 def chunk_rows(device: torch.device, n_samples: int, n_columns: int) -> int:
     """Rows that are imputed at once."""
     if device.type == "cpu":
-        return CHUNK_ROWS
+        return min(max(CHUNK_FLOATS // n_columns, CHUNK_ROWS), MOST_CHUNK_ROWS)
     of_row = n_columns * math.ceil(n_samples / SEGMENT)
     return min(max(CHUNK_FLOATS_ON_GPU // of_row, CHUNK_ROWS), CHUNK_ROWS_ON_GPU)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Hashable
-from dataclasses import dataclass
-from itertools import compress
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +29,8 @@ class Column:
     storage : {"float", "integer", "boolean", "category", "object"}
         How the container holds it; decides what a filled cell looks like.
     values : numpy.ndarray, shape (N,), or (N, width) of a block
-        float64 for numbers and booleans, objects otherwise; blocks keep their dtype. Arbitrary where missing.
+        float64 for numbers and booleans, objects otherwise; blocks keep their dtype. Arbitrary where missing. To be
+        read only: it may be the caller's own memory.
     missing : numpy.ndarray of bool, shape (N,)
     bounds : tuple of int, optional
         Range of an integer type.
@@ -51,17 +51,31 @@ class Column:
     whole: bool = False
     block: tuple[int, ...] = ()
 
+    def rows(self, start: int, stop: int) -> Column:
+        """Return some rows, without a copy."""
+        return replace(self, values=self.values[start:stop], missing=self.missing[start:stop])
 
-def from_objects(name: Hashable, objects: list[Any], storage: StorageKind = "object") -> Column:
+
+def from_objects(
+    name: Hashable, objects: npt.NDArray[Any], storage: StorageKind = "object", missing: BoolArray | None = None
+) -> Column:
     """Column of Python objects; numbers and booleans without exception are read as such.
+
+    Parameters
+    ----------
+    name : hashable
+    objects : numpy.ndarray of objects, shape (N,)
+    storage : str
+    missing : numpy.ndarray of bool, shape (N,), optional
+        Where the container has said already which cells are missing; None, nan, ``pandas.NA`` and ``NaT`` otherwise.
 
     Raises
     ------
     TypeError
         A cell that is neither a number, a boolean nor a string.
     """
-    missing = _missing(objects)
-    known = list(compress(objects, ~missing))
+    missing = _missing(objects.tolist()) if missing is None else missing
+    known = objects[~missing].tolist()
     kinds = dict.fromkeys(map(type, known))  # a handful, whatever the number of cells
     for kind in kinds:
         if issubclass(kind, (complex, np.complexfloating)):
@@ -75,9 +89,14 @@ def from_objects(name: Hashable, objects: list[Any], storage: StorageKind = "obj
         values = np.full(len(objects), math.nan)
         values[~missing] = [float(value) for value in known]
         return Column(name, storage, values, missing, whole=all(issubclass(kind, numbers.Integral) for kind in kinds))
+    return Column(name, storage, objects, missing)
+
+
+def object_array(objects: list[Any]) -> npt.NDArray[Any]:
+    """One-dimensional array of objects, whatever they are: NumPy would take lists of them for further dimensions."""
     values = np.empty(len(objects), dtype=object)
     values[:] = objects
-    return Column(name, storage, values, missing)
+    return values
 
 
 def _missing(objects: list[Any]) -> BoolArray:
@@ -91,8 +110,7 @@ def _missing(objects: list[Any]) -> BoolArray:
 
 def from_strings(name: Hashable, strings: list[Any], missing: BoolArray, storage: StorageKind = "object") -> Column:
     """Column of a text type, whose cells need not be looked at one by one; anything where missing."""
-    values = np.empty(len(strings), dtype=object)
-    values[:] = strings
+    values = object_array(strings)
     values[missing] = None
     return Column(name, storage, values, missing)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import numpy.typing as npt
 
-from vsae_fast.table.column import BoolArray, Column, from_objects, from_strings
+from vsae_fast.table.column import BoolArray, Column, from_objects, from_strings, object_array
 
 
 class Writer(Protocol):
@@ -133,7 +134,7 @@ class ArrayTable:
 
     def columns(self) -> list[Column]:
         if self.array.dtype.kind in "OUS":
-            return [from_objects(name, list(self.array[:, j])) for j, name in enumerate(self.names)]
+            return [from_objects(name, self.array[:, j].astype(object)) for j, name in enumerate(self.names)]
         return [_numeric_column(name, self.array[:, j]) for j, name in enumerate(self.names)]
 
     def rows(self, start: int, stop: int) -> ArrayTable:
@@ -219,13 +220,17 @@ class TensorWriter:
         return self._result
 
 
+# Of a data frame, read once: cells are checked first and encoded later, and reading objects takes longer than either.
+MOST_CELLS_KEPT = 1 << 21
+
+
 class FrameTable:
     """A data frame that narwhals can read eagerly: pandas, polars, Arrow and others."""
 
     def __init__(self, frame: Any) -> None:
         columns = list(getattr(frame, "columns", []))
         if all(isinstance(name, Hashable) for name in columns):
-            repeated = sorted({str(name) for name in columns if columns.count(name) > 1})
+            repeated = sorted(str(name) for name, count in Counter(columns).items() if count > 1)
             if repeated:
                 raise ValueError(f"column names must be unique; repeated: {', '.join(repeated)}")
         if len({isinstance(name, str) for name in columns}) > 1:
@@ -233,9 +238,15 @@ class FrameTable:
         self.frame = nw.from_native(frame, eager_only=True)
         self.shape = self.frame.shape
         self.names: list[Hashable] = list(self.frame.columns)
+        self._columns: list[Column] | None = None
 
     def columns(self) -> list[Column]:
-        return [self._read(name) for name in self.names]
+        if self._columns is not None:
+            return self._columns
+        columns = [self._read(name) for name in self.names]
+        if self.shape[0] * self.shape[1] <= MOST_CELLS_KEPT:
+            self._columns = columns
+        return columns
 
     def _series(self, name: Hashable) -> nw.Series[Any]:
         series: nw.Series[Any] = self.frame.get_column(name)
@@ -253,19 +264,22 @@ class FrameTable:
                 return Column(name, "integer", values, missing, integer_bounds(dtype))
             return Column(name, "float", values, missing | np.isnan(values))
         if dtype == nw.Boolean:
-            objects = series.to_list()
-            values = np.array([bool(v) if not gone else False for v, gone in zip(objects, missing, strict=True)])
+            cells = series.to_list()
+            values = np.array([bool(v) if not gone else False for v, gone in zip(cells, missing, strict=True)])
             return Column(name, "boolean", values.astype(np.float64), missing)
         if isinstance(dtype, (nw.Categorical, nw.Enum)):
             declared = tuple(series.cat.get_categories().to_list())
             if all(isinstance(level, str) for level in declared):
                 return replace(from_strings(name, series.to_list(), missing, "category"), declared=declared)
-            return replace(from_objects(name, _masked(series.to_list(), missing), "category"), declared=declared)
+            objects = object_array(_masked(series.to_list(), missing))
+            return replace(from_objects(name, objects, "category"), declared=declared)
         # Of pandas' columns of objects narwhals looks at the first hundred cells alone.
         if isinstance(dtype, nw.String) and not isinstance(getattr(series.to_native(), "dtype", None), np.dtype):
             return from_strings(name, series.to_list(), missing)
         if isinstance(dtype, (nw.String, nw.Object)):
-            return from_objects(name, _masked(series.to_list(), missing))
+            if self.frame.implementation.is_pandas():  # which has told nan and the like among objects from the rest
+                return from_objects(name, series.to_native().to_numpy(), missing=missing)
+            return from_objects(name, object_array(_masked(series.to_list(), missing)))
         if missing.all():
             return Column(name, "object", np.full(len(missing), np.nan), missing)
         if dtype.is_temporal():
@@ -277,7 +291,12 @@ class FrameTable:
         raise ValueError(f"column {name!r} has type {dtype}, which cannot be imputed; convert or drop it")
 
     def rows(self, start: int, stop: int) -> FrameTable:
-        return FrameTable(self.frame[start:stop].to_native())
+        if start <= 0 and stop >= self.shape[0]:
+            return self
+        part = FrameTable(self.frame[start:stop].to_native())
+        if self._columns is not None:
+            part._columns = [column.rows(start, stop) for column in self._columns]
+        return part
 
     def writer(self) -> FrameWriter:
         return FrameWriter(self)
@@ -299,6 +318,12 @@ class FrameTable:
                     continue
             # pandas takes text and levels as they are; numbers must have the column's own width everywhere.
             plain = backend.is_pandas_like() and not series.dtype.is_numeric()
+            of_numpy = isinstance(getattr(series.to_native(), "dtype", None), np.dtype)
+            if backend.is_pandas() and (plain or of_numpy):
+                native = series.to_native().copy()
+                native.iloc[np.flatnonzero(missing[:, j])] = values if plain else values.astype(native.dtype)
+                changed.append(nw.from_native(native, series_only=True))
+                continue
             typed = nw.new_series(str(name), values.tolist(), None if plain else series.dtype, backend=backend)
             changed.append(series.scatter(np.flatnonzero(missing[:, j]).tolist(), typed))
         if not changed:

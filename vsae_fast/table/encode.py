@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any, Literal
 
 import numpy as np
@@ -98,8 +99,20 @@ def _numbers(column: Column, description: ColumnSchema, known: BoolArray) -> Flo
 
 
 def _codes(column: Column, description: ColumnSchema, known: BoolArray) -> npt.NDArray[np.int64]:
-    position = {level: i for i, level in enumerate(description.levels)}
-    codes = np.full(len(known), -1, dtype=np.int64)
+    """Position of each cell's level, -1 where it is unobserved or unknown."""
     rows = np.flatnonzero(known)
-    codes[rows] = [position.get(value, -1) for value in column.values[rows].tolist()]
+    codes = np.full(len(known), -1, dtype=np.int64)
+    values = column.values[rows]
+    if values.dtype != object and all(isinstance(level, numbers.Real) for level in description.levels):
+        codes[rows] = _positions(np.array(description.levels, dtype=np.float64), values)
+    else:
+        position = {level: i for i, level in enumerate(description.levels)}
+        codes[rows] = [position.get(value, -1) for value in values.tolist()]
     return codes
+
+
+def _positions(levels: FloatArray, values: FloatArray) -> npt.NDArray[np.int64]:
+    """Position of each number among the levels, -1 where it is none of them."""
+    order = np.argsort(levels, kind="stable")
+    place = order[np.searchsorted(levels, values, sorter=order).clip(max=len(levels) - 1)]
+    return np.where(levels[place] == values, place, -1)
