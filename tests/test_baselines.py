@@ -165,6 +165,18 @@ def test_subsampled_is_the_sum_of_its_bounds():
     torch.testing.assert_close(loss, total)
 
 
+def test_subsampled_asks_each_expert_once(monkeypatch):
+    made = build(MVAE).train()
+    x, mask = rows(MIXED, 20)
+    calls = []
+    own = made.experts.forward
+    monkeypatch.setattr(made.experts, "forward", lambda *given: calls.append(given) or own(*given))
+    Subsampled(n_subsets=2).loss(made, x, mask, 0, StreamDraws(7)).backward()
+    assert len(calls) == 1
+    with pytest.raises(TypeError, match="Subsampled trains an MVAE, got VAE; use EvidenceBound"):
+        Subsampled().loss(build(VAE), x, mask, 0, StreamDraws(7))
+
+
 def test_miwae_bound_grows_with_the_samples():
     made = build(MIWAE)
     x, mask = rows(MIXED, 400)

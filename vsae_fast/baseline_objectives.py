@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from vsae_fast.models.latent_model import LatentModel
+from vsae_fast.models.mvae import MVAE
 from vsae_fast.objective import OnePhase, fill_noise, importance_weighted
 from vsae_fast.ops.draws import Draws
 
@@ -47,7 +48,7 @@ class Subsampled(OnePhase):
         ELBO(x_o) + sum_{i in o} ELBO(x_i) + sum_j ELBO(x_{s_j}),   s_j a random part of o
 
     A row takes part in the bound of an attribute that it lacks with the divergence of the prior from itself, which
-    is 0.
+    is 0. The experts propose once for all subsets; their batch normalisation sees every row that has the attribute.
 
     Parameters
     ----------
@@ -60,16 +61,25 @@ class Subsampled(OnePhase):
     n_validation_samples: int = 8
 
     def loss(self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, epoch: int, draws: Draws) -> torch.Tensor:
-        """Mean negative sum of the bounds of a batch."""
+        """Mean negative sum of the bounds of a batch.
+
+        Raises
+        ------
+        TypeError
+            A model without experts.
+        """
         del epoch
+        if not isinstance(model, MVAE):
+            raise TypeError(f"Subsampled trains an MVAE, got {type(model).__name__}; use EvidenceBound")
         n_attributes = model.layout.n_attributes
         parts = [mask, *(mask * alone for alone in torch.eye(n_attributes, dtype=mask.dtype, device=mask.device))]
         if n_attributes > 2:
             parts += [mask * (draws.uniform(tuple(mask.shape), mask) < 0.5) for _ in range(self.n_subsets)]
+        experts = model.propose_each(x, mask)
         total = x.new_zeros(())
         for part in parts:
             noise = draws.normal((len(x), model.n_latent), x)
-            total = total - model.elbo(x, part, latent_noise=noise).mean()
+            total = total - model.elbo_of(model.combine(experts, part), x, part, latent_noise=noise).mean()
         return total
 
     def score(self, model: LatentModel, x: torch.Tensor, mask: torch.Tensor, draws: Draws) -> torch.Tensor:

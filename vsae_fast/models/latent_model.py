@@ -127,6 +127,28 @@ class LatentModel(nn.Module, ABC):
         """
         x = self.layout.join(x)
         proposal = self.encode(x, mask, fill_noise)
+        return self.elbo_of(
+            proposal,
+            x,
+            mask,
+            latent_noise=latent_noise,
+            target=target,
+            target_variance=target_variance,
+            attribute_weight=attribute_weight,
+        )
+
+    def elbo_of(
+        self,
+        proposal: Proposal,
+        x: torch.Tensor,
+        mask: torch.Tensor,
+        *,
+        latent_noise: torch.Tensor,
+        target: torch.Tensor | None = None,
+        target_variance: torch.Tensor | None = None,
+        attribute_weight: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Bound of each row, shape (N,), with a proposal that stands already; the rest is as in :meth:`elbo`."""
         mask_logits, output = self.decode(proposal.sample(latent_noise), proposal.hidden)
         bound = elbo(
             output,

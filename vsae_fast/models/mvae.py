@@ -12,6 +12,8 @@ from vsae_fast.models.encoders import AttributiveEncoders
 from vsae_fast.models.latent_model import LatentModel, Proposal, Rows
 from vsae_fast.ops.layout import AttributeLayout
 
+Experts = tuple[torch.Tensor, torch.Tensor]
+
 
 def product_of_experts(
     mean: torch.Tensor, log_variance: torch.Tensor, weight: torch.Tensor
@@ -62,5 +64,13 @@ class MVAE(LatentModel):
     def encode(self, x: Rows, mask: torch.Tensor, noise: torch.Tensor | None = None) -> Proposal:
         """Propose latents from the observed attributes; ``noise`` is unused. See :meth:`LatentModel.encode`."""
         del noise
-        mean, log_variance = self.experts(self.layout.join(x), mask)  # each [N, M, L]
-        return Proposal(*product_of_experts(mean, log_variance, mask), mask)
+        return self.combine(self.propose_each(x, mask), mask)
+
+    def propose_each(self, x: Rows, mask: torch.Tensor) -> Experts:
+        """What each observed attribute's expert proposes for all latents, mean and log-variance, each (N, M, L)."""
+        mean, log_variance = self.experts(self.layout.join(x), mask)
+        return mean, log_variance
+
+    def combine(self, experts: Experts, mask: torch.Tensor) -> Proposal:
+        """Product of the experts whose attribute the mask (N, M) marks; some of the observed ones, or all."""
+        return Proposal(*product_of_experts(*experts, mask), mask)
