@@ -103,6 +103,15 @@ def test_polars_keeps_everything():
         assert result[name].filter(pl.Series(mask[:, j])).equals(table[name].filter(pl.Series(mask[:, j])))
 
 
+def test_polars_objects_are_completed():
+    cells = [1.5, "q", None, float("nan")] * 15
+    table = pl.DataFrame({"x": pl.Series(cells, dtype=pl.Object), "y": np.arange(60.0)})
+    imputed = vsae_fast.impute(table, **QUICK)
+    assert imputed.schema == table.schema
+    assert all(value in (1.5, "q") for value in imputed["x"].to_list())
+    assert imputed["x"].to_list()[:2] == [1.5, "q"]
+
+
 def test_polars_nan_counts_as_missing():
     table = pl.DataFrame({"a": [1.0, float("nan"), 3.0, None], "b": [1.5, 2.5, 3.5, 4.5]})
     result = vsae_fast.impute(table, **QUICK)

@@ -316,16 +316,7 @@ class FrameTable:
                     changed.append(whole)
                     retyped.add(name)
                     continue
-            # pandas takes text and levels as they are; numbers must have the column's own width everywhere.
-            plain = backend.is_pandas_like() and not series.dtype.is_numeric()
-            of_numpy = isinstance(getattr(series.to_native(), "dtype", None), np.dtype)
-            if backend.is_pandas() and (plain or of_numpy):
-                native = series.to_native().copy()
-                native.iloc[np.flatnonzero(missing[:, j])] = values if plain else values.astype(native.dtype)
-                changed.append(nw.from_native(native, series_only=True))
-                continue
-            typed = nw.new_series(str(name), values.tolist(), None if plain else series.dtype, backend=backend)
-            changed.append(series.scatter(np.flatnonzero(missing[:, j]).tolist(), typed))
+            changed.append(_filled(series, np.flatnonzero(missing[:, j]), values))
         if not changed:
             return self.frame.clone().to_native()
         result = self.frame.with_columns(*changed).to_native()
@@ -366,6 +357,24 @@ class FrameWriter:
     def result(self) -> Any:
         fills = [np.concatenate(column) for column in zip(*self._fills, strict=True)]
         return self._table.completed(np.concatenate(self._missing), fills)
+
+
+def _filled(series: nw.Series[Any], rows: npt.NDArray[np.intp], values: npt.NDArray[Any]) -> nw.Series[Any]:
+    """Copy of a series with values in some rows, of the same type."""
+    backend = series.implementation
+    # pandas takes text and levels as they are; numbers must have the column's own width everywhere.
+    plain = backend.is_pandas_like() and not series.dtype.is_numeric()
+    of_numpy = isinstance(getattr(series.to_native(), "dtype", None), np.dtype)
+    if backend.is_pandas() and (plain or of_numpy):
+        native = series.to_native().copy()
+        native.iloc[rows] = values if plain else values.astype(native.dtype)
+        return nw.from_native(native, series_only=True)
+    if backend.is_polars() and series.dtype == nw.Object:  # into which polars cannot write
+        cells = object_array(series.to_list())
+        cells[rows] = values
+        return nw.new_series(series.name, cells.tolist(), nw.Object(), backend=backend)
+    typed = nw.new_series(series.name, values.tolist(), None if plain else series.dtype, backend=backend)
+    return series.scatter(rows.tolist(), typed)
 
 
 def _as_before(result: Any, before: Any, retyped: set[Hashable]) -> Any:
