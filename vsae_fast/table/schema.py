@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -269,9 +270,7 @@ def mean_and_std(values: npt.NDArray[Any]) -> tuple[float, float]:
 
 
 def _count_levels(known: Any) -> tuple[tuple[Any, ...], list[int]]:
-    counts: dict[Any, int] = {}
-    for value in known.tolist():
-        counts[value] = counts.get(value, 0) + 1
+    counts = Counter(known.tolist())
     levels = sorted(counts, key=level_key)
     return tuple(levels), [counts[level] for level in levels]
 
