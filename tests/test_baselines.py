@@ -382,7 +382,7 @@ def test_at_least_as_many_parameters_as_the_vsae_and_hardly_more(model, layout):
 def test_cpp_trainer_refuses_what_it_cannot_train():
     x, mask = (t.float() for t in rows(MIXED, 40))
     with pytest.raises(ValueError, match=r"backend='cpu' trains .* use backend='reference'"):
-        train(MVAE(MIXED, SMALL), x, mask, Subsampled(), TrainingPlan(epochs=1), torch.Generator(), backend="cpu")
+        train(HIVAE(MIXED, SMALL), x, mask, EvidenceBound(), TrainingPlan(epochs=1), torch.Generator(), backend="cpu")
 
 
 def test_evaluation_mode_is_asked_for():

@@ -13,15 +13,17 @@ import torch
 from tests import tolerances
 from tests.random_models import CATEGORICAL, MIXED, NUMERICAL_12, ONE_CATEGORY, ONE_NUMBER, random_rows
 from vsae_fast import _native
-from vsae_fast.baseline_objectives import EvidenceBound
+from vsae_fast.baseline_objectives import EvidenceBound, Subsampled
 from vsae_fast.models.autoencoder import Autoencoder
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.hivae import HIVAE
+from vsae_fast.models.mvae import MVAE
 from vsae_fast.models.vae import CVAE, MIWAE, VAE
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.native_training import NativeTrainer, supports
 from vsae_fast.objective import HideAndScore, TwoPhase
 from vsae_fast.ops.draws import StreamDraws
+from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import build_preset
 from vsae_fast.torch_training import TorchTrainer
 from vsae_fast.training import TrainingPlan, make_trainer, train
@@ -65,6 +67,12 @@ def deviation(losses, truth):
     return max(abs(a - b) / max(abs(b), 1.0) for a, b in zip(losses, truth, strict=True))
 
 
+def objective_of(name, build):
+    if build is VSAE:
+        return OBJECTIVES[name]
+    return Subsampled(n_subsets=2) if build is MVAE else EvidenceBound(), 0
+
+
 def assert_follows_the_reference(
     layout, config, name, size=64, n_seeds=3, n_steps=N_STEPS, n_rows=200, build=VSAE, **options
 ):
@@ -73,7 +81,7 @@ def assert_follows_the_reference(
     Adam's steps do not shrink with the gradient: where one is zero but for rounding, its sign is noise, and on some
     seeds float32 leaves the path, torch's like ours. Batch normalisation of a few one-hot levels does it on most.
     """
-    objective, epoch = OBJECTIVES[name] if build is VSAE else (EvidenceBound(), 0)
+    objective, epoch = objective_of(name, build)
     ours, eagers = [], []
     for seed in range(n_seeds):
         model, x, mask = setting(layout, config, n_rows, seed, build)
@@ -156,6 +164,28 @@ def test_models_of_one_network(layout, config, build):
     assert_follows_the_reference(layout, config, "bound", build=build)
 
 
+@pytest.mark.parametrize("config", [PAPER, ODD], ids=["paper", "odd"])
+@pytest.mark.parametrize("layout", [NUMERICAL_12, MIXED, ONE_NUMBER], ids=["numbers", "mixed", "one number"])
+def test_a_product_of_experts(layout, config):
+    assert_follows_the_reference(layout, config, "bound", build=MVAE)
+
+
+def test_a_product_of_two_experts_with_extreme_log_variances():
+    """Cut off at their limits, where they have no gradient; two attributes have no random subsets."""
+    layout = AttributeLayout(("numerical", "categorical"), (5, 3))
+    model, x, mask = setting(layout, ODD, build=MVAE)
+    with torch.no_grad():
+        for encoder in model.experts.encoders:
+            encoder.biases[-1].uniform_(-12, 12)
+    objective = Subsampled()
+    truth, _, exact = reference_losses(model, x, mask, objective, 0, torch.float64, 64)
+    losses, trainer, ours = native_losses(model, x, mask, objective, 0, 64)
+    trainer.write_back()
+    assert losses[0] == pytest.approx(truth[0], rel=1e-5)
+    for one, other in zip(ours.experts.parameters(), exact.experts.parameters(), strict=True):
+        torch.testing.assert_close(one, other.float(), rtol=1e-2, atol=1e-3)
+
+
 def test_an_hivae_of_categories():
     assert_follows_the_reference(CATEGORICAL, ODD, "bound", build=HIVAE, n_seeds=5)
 
@@ -166,12 +196,12 @@ def test_one_network_in_parts(build):
     assert_follows_the_reference(MIXED, wide, "bound", 300, n_rows=400, build=build)
 
 
-@pytest.mark.parametrize("name", [*OBJECTIVES, *ONE_NETWORK])
+@pytest.mark.parametrize("name", [*OBJECTIVES, *ONE_NETWORK, "MVAE"])
 @pytest.mark.parametrize("config", [PAPER, AUTO], ids=["paper", "auto"])
 def test_parameters_and_score(config, name):
     """One step from the same point: parameters whose gradient is not zero agree, running statistics and score too."""
-    objective, epoch = OBJECTIVES.get(name, (EvidenceBound(), 0))
-    build = ONE_NETWORK.get(name, VSAE)
+    build = {**ONE_NETWORK, "MVAE": MVAE}.get(name, VSAE)
+    objective, epoch = objective_of(name, build)
     model, x, mask = setting(MIXED, config, 600, build=build)  # more rows than are scored at once
     rows = torch.arange(64)
     reference = copy.deepcopy(model)

@@ -190,6 +190,7 @@ class NetworkShape:
     selective: bool
     deterministic: bool
     sees_mask: bool
+    experts: bool
     skip: bool
     mask_context: bool
     linear_tail: bool
@@ -204,6 +205,7 @@ class ObjectiveSettings:
     hidden_high: float
     n_unobserved_samples: int
     n_validation_draws: int
+    n_subsets: int
 
 class Trainer:
     def __init__(self, shape: NetworkShape, objective: ObjectiveSettings, max_rows: int, seed: int) -> None: ...

@@ -8,31 +8,34 @@ from typing import TypeGuard
 import torch
 
 from vsae_fast import _native
-from vsae_fast.baseline_objectives import EvidenceBound
+from vsae_fast.baseline_objectives import EvidenceBound, Subsampled
 from vsae_fast.models.autoencoder import Autoencoder
 from vsae_fast.models.decoders import Decoder
-from vsae_fast.models.encoders import CollectiveEncoder, GroupedEncoder
+from vsae_fast.models.encoders import AttributiveEncoders, CollectiveEncoder, GroupedEncoder
 from vsae_fast.models.hivae import HIVAE
 from vsae_fast.models.latent_model import LatentModel
+from vsae_fast.models.mvae import MVAE
 from vsae_fast.models.vae import CVAE, MIWAE, VAE
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import HideAndScore, Objective, TwoPhase
 from vsae_fast.ops.layout import KIND_CODES
 
-Trainable = VSAE | Autoencoder | VAE | CVAE | HIVAE
-TrainableObjective = TwoPhase | HideAndScore | EvidenceBound
+Trainable = VSAE | Autoencoder | VAE | CVAE | MVAE | HIVAE
+TrainableObjective = TwoPhase | HideAndScore | EvidenceBound | Subsampled
 
 
 def supports(model: LatentModel, objective: Objective) -> TypeGuard[Trainable]:
     """Whether the C++ trainer can train this model: in single precision, on the CPU, with an objective of its own.
 
-    Those are the two phases and hide-and-score of a VSAE, and the single-sample bound of the models with one network:
-    autoencoder, VAE, CVAE, MIWAE's, and an HI-VAE of categories alone, which without numbers, whose scales its decoder
-    gives, is a VAE with zeros in the holes. Classes derived from them may change what is computed, and train through
-    autograd.
+    Those are the two phases and hide-and-score of a VSAE, an MVAE's bounds of subsets, and the single-sample bound of
+    the models with one network: autoencoder, VAE, CVAE, MIWAE's, and an HI-VAE of categories alone, which without
+    numbers, whose scales its decoder gives, is a VAE with zeros in the holes. Classes derived from them may change what
+    is computed, and train through autograd.
     """
     if type(model) is VSAE:
         known = isinstance(objective, (TwoPhase, HideAndScore))
+    elif type(model) is MVAE:
+        known = isinstance(objective, Subsampled)
     elif isinstance(model, HIVAE):
         of_categories = all(likelihood == "categorical" for likelihood in model.likelihoods)
         known = type(model) is HIVAE and of_categories and not model.factorised and isinstance(objective, EvidenceBound)
@@ -46,10 +49,9 @@ def parameters(model: Trainable) -> list[torch.Tensor]:
     """Parameters and running statistics in the order in which csrc/cpu/network.cpp adds them."""
     tensors: list[torch.Tensor] = []
     if isinstance(model, VSAE):
-        for encoder in model.attributive.encoders:
-            assert isinstance(encoder, GroupedEncoder)
-            tensors += _grouped(encoder)
-        tensors += _collective(model.collective) + _decoder(model.decoders.mask)
+        tensors += _attributive(model.attributive) + _collective(model.collective) + _decoder(model.decoders.mask)
+    elif isinstance(model, MVAE):
+        tensors += _attributive(model.experts)
     else:
         assert isinstance(model.encoder, CollectiveEncoder)
         tensors += _collective(model.encoder)
@@ -61,6 +63,14 @@ def parameters(model: Trainable) -> list[torch.Tensor]:
         tensors += _decoder(model.decoders.data) + ([] if context is None else [context.weight])
         tensors.append(model.decoders.raw_scale)
     return [tensor.detach() for tensor in tensors]
+
+
+def _attributive(encoders: AttributiveEncoders) -> list[torch.Tensor]:
+    tensors: list[torch.Tensor] = []
+    for encoder in encoders.encoders:
+        assert isinstance(encoder, GroupedEncoder)
+        tensors += _grouped(encoder)
+    return tensors
 
 
 def _grouped(encoder: GroupedEncoder) -> list[torch.Tensor]:
@@ -101,8 +111,8 @@ def _shape(model: Trainable) -> _native.NetworkShape:
     config, layout = model.config, model.layout
     shape = _native.NetworkShape()
     shape.attribute_start, shape.attribute_kind = list(layout.starts), list(layout.kind_codes)
-    shape.selective = isinstance(model, VSAE)
-    groups = layout.groups(torch.device("cpu")) if shape.selective else ()
+    shape.selective, shape.experts = isinstance(model, VSAE), isinstance(model, MVAE)
+    groups = layout.groups(torch.device("cpu")) if shape.selective or shape.experts else ()
     shape.groups = [_native.AttributeGroup(KIND_CODES[g.kind], g.width, list(g.attributes)) for g in groups]
     shape.deterministic = isinstance(model, Autoencoder)
     shape.sees_mask = isinstance(model, (VSAE, CVAE))
@@ -127,6 +137,7 @@ def _objective(objective: TrainableObjective) -> _native.ObjectiveSettings:
         settings.n_samples, settings.visible_weight = 0, 1.0
         settings.hidden_low, settings.hidden_high = 0.0, 0.0
         settings.n_validation_draws = objective.n_validation_samples
+    settings.n_subsets = objective.n_subsets if isinstance(objective, Subsampled) else 0
     return settings
 
 
@@ -135,8 +146,8 @@ class NativeTrainer:
 
     Parameters
     ----------
-    model : VSAE, Autoencoder, VAE, CVAE or HIVAE
-    objective : TwoPhase, HideAndScore or EvidenceBound
+    model : VSAE, Autoencoder, VAE, CVAE, MVAE or HIVAE
+    objective : TwoPhase, HideAndScore, EvidenceBound or Subsampled
         See :func:`supports`.
     x : torch.Tensor of float32, shape (N, D)
     mask : torch.Tensor of float32, shape (N, M)

@@ -224,8 +224,8 @@ def make_trainer(
     native = supports(model, objective)
     if backend == "cpu" and not native:
         raise ValueError(
-            "backend='cpu' trains in float32 on the CPU, a VSAE, Autoencoder, VAE, CVAE or HIVAE of categories on an "
-            "objective of its own; use backend='reference'"
+            "backend='cpu' trains in float32 on the CPU, a VSAE, Autoencoder, VAE, CVAE, MVAE or HIVAE of categories "
+            "on an objective of its own; use backend='reference'"
         )
     if native and backend != "reference":
         assert isinstance(model, Trainable)

@@ -43,6 +43,7 @@ void bind_training(py::module_& module) {
         .def_readwrite("selective", &NetworkShape::selective)
         .def_readwrite("deterministic", &NetworkShape::deterministic)
         .def_readwrite("sees_mask", &NetworkShape::sees_mask)
+        .def_readwrite("experts", &NetworkShape::experts)
         .def_readwrite("skip", &NetworkShape::skip)
         .def_readwrite("mask_context", &NetworkShape::mask_context)
         .def_readwrite("linear_tail", &NetworkShape::linear_tail)
@@ -57,7 +58,8 @@ void bind_training(py::module_& module) {
         .def_readwrite("hidden_low", &ObjectiveSettings::hidden_low)
         .def_readwrite("hidden_high", &ObjectiveSettings::hidden_high)
         .def_readwrite("n_unobserved_samples", &ObjectiveSettings::n_unobserved_samples)
-        .def_readwrite("n_validation_draws", &ObjectiveSettings::n_validation_draws);
+        .def_readwrite("n_validation_draws", &ObjectiveSettings::n_validation_draws)
+        .def_readwrite("n_subsets", &ObjectiveSettings::n_subsets);
 
     py::class_<Trainer>(module, "Trainer")
         .def(py::init([](const NetworkShape& shape, const ObjectiveSettings& objective, int max_rows,

@@ -174,6 +174,20 @@ struct KlDivergence {
     float* log_variance_gradient;
 };
 
+// Gaussian experts of all latents, one for each attribute, and their product over a row's visible attributes, for rows
+// first..last-1.
+struct Experts {
+    int n_attributes;
+    int n_latent;
+    int first, last;
+    int attribute_stride;
+    int latent_stride;
+    const float* visible;           // [N, M]
+    const float* const* proposals;  // of each attribute [N, 2, latent_stride]: means and log-variances
+    float* mean;                    // [N, L]
+    float* log_variance;
+};
+
 // Rows of which sample_moments decodes one to a lane.
 inline constexpr int kRowsPerGroup = 16;
 // Samples from one draw of noise: the signs of its first and second half of latents, ++, --, +-, -+.

@@ -36,6 +36,22 @@ void Network::add_decoder(Mlp& mlp, int n_in, const std::vector<int>& hidden, in
     }
 }
 
+void Network::add_collective() {
+    collective_ = std::make_unique<Mlp>(work_, store, shape_.negative_slope, max_rows_);
+    int width = n_inputs_;
+    for (const int out : shape_.collective_hidden) {
+        LayerParameters layer;
+        add_linear(width, out, &layer);
+        add_norm(out, &layer);
+        collective_->add({width, out, true, false}, layer);
+        width = out;
+    }
+    head_ = std::make_unique<Mlp>(work_, store, shape_.negative_slope, max_rows_);
+    LayerParameters head;
+    add_linear(width, 2 * n_latent_, &head);
+    head_->add({width, 2 * n_latent_, false, false}, head);
+}
+
 Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, int max_rows, std::uint64_t seed,
                  CpuLevel level)
     : work_(training_kernels_for(level)),
@@ -89,7 +105,7 @@ Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, 
       attribute_(AlignedBuffer::zeros(attribute_stride_)),
       column_sum_(AlignedBuffer::zeros(column_stride_)) {
     const float slope = shape.negative_slope;
-    const int latent = shape.latent_per_attribute;
+    const int latent = shape.experts ? n_latent_ : shape.latent_per_attribute;  // that an attribute's encoder proposes
     std::vector<std::vector<std::pair<LayerShape, LayerParameters>>> own(n_attributes_);
     for (const AttributeGroup& group : shape.groups) {
         std::vector<int> sizes = {group.width};
@@ -120,32 +136,26 @@ Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, 
     }
 
     own_ = make_proposals();
-
-    collective_ = std::make_unique<Mlp>(work_, store, slope, max_rows);
-    int width = n_inputs_;
-    for (const int out : shape.collective_hidden) {
-        LayerParameters layer;
-        add_linear(width, out, &layer);
-        add_norm(out, &layer);
-        collective_->add({width, out, true, false}, layer);
-        width = out;
-    }
-    head_ = std::make_unique<Mlp>(work_, store, slope, max_rows);
-    LayerParameters head;
-    add_linear(width, 2 * n_latent_, &head);
-    head_->add({width, 2 * n_latent_, false, false}, head);
+    if (shape.experts)
+        for (Proposals* rows : {&expert_, &expert_gradient_})
+            for (int a = 0; a < n_attributes_; ++a)
+                rows->push_back(AlignedBuffer::zeros(2L * max_rows * latent_stride_));
+    else
+        add_collective();
 
     const int decoded = max_rows * max_samples_;
     if (shape.selective) {
         mask_decoder_ = std::make_unique<Mlp>(work_, store, slope, decoded);
         add_decoder(*mask_decoder_, n_latent_, shape.mask_hidden, n_attributes_, false);
     }
+    decoder_begin_ = store.size();
     data_decoder_ = std::make_unique<Mlp>(work_, store, slope, decoded);
     add_decoder(*data_decoder_, n_latent_ + (shape.selective ? n_attributes_ : 0), shape.data_hidden, n_columns_,
                 shape.linear_tail);
     if (has_context()) context_weight_ = store.add(n_context(), shape.data_hidden[0], true);
     raw_scale_ = store.add(1, n_attributes_, false);
     store.allocate();
+    if (shape.experts) decoder_total_ = AlignedBuffer::zeros(2 * (store.size() - decoder_begin_));
 
     for (int a = 0; a < n_attributes_; ++a) {
         attribute_.data()[a] = 1.0f;
@@ -256,6 +266,10 @@ void Network::draw_latent_noise(const Draws& draws, int n_samples, int n) {
 // Proposals of n rows, and `n_samples` latents of each. The networks of attributes, the collective one and
 // the noise are small tasks of their own: one of their products alone is too short to be shared.
 void Network::encode(const float* visible, Draws& draws, int n_samples, int n, bool training) {
+    if (shape_.experts) {
+        propose_each(n, training);
+        return combine(draws, n);
+    }
     const Draws of_latents = skip_fill(draws);
     const bool shared_out = collective_->goes_in_parts(n);
     if (shared_out) encode_together(visible, draws, n, training);

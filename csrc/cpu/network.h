@@ -61,11 +61,16 @@ class Network {
     AlignedBuffer scratch_;                   // of each part of the rows
     std::unique_ptr<MomentSampler> sampler_;  // made in phase 2
     Proposals own_, expected_own_;            // of the pass that is scored, and of phase 2's first one
+    Proposals expert_, expert_gradient_;      // [n, 2, latent_stride]
+    std::vector<const float*> expert_rows_;
+    long decoder_begin_ = 0;          // first parameter of the data decoder; the scales are the last ones
+    AlignedBuffer decoder_total_{0};  // of the subsets' gradients
     AlignedBuffer expected_together_{0};
     AlignedBuffer log_scale_, precision_, numerical_, attribute_, column_sum_;
 
     long add_linear(int n_in, int n_out, LayerParameters* layer);
     void add_norm(int n_out, LayerParameters* layer);
+    void add_collective();
     void add_decoder(Mlp& mlp, int n_in, const std::vector<int>& hidden, int n_out, bool linear_tail);
 
     void gather(const Rows& rows);
@@ -90,8 +95,18 @@ class Network {
     void bound_rows(int n_samples, int n, double derivative, const float* variance, const float* target);
     const double* kl(int n, bool with_gradient, float factor);
     void backward(int n_samples, int n, const OptimiserSettings& settings);
+    void backward_decoders(int n_samples, int n);
+    void backward_encoders_and_update(int n_samples, int n, const OptimiserSettings& settings);
     void backward_latents(int n_samples, int n);
     void backward_attribute(int attribute, int n);
+    void propose_each(int n, bool training);
+    Experts experts(int first, int last);
+    const float* const* expert_rows();
+    void combine(Draws& draws, int n);
+    void choose_subset(int subset, int n, Draws& uniform);
+    void add_decoder_gradient(bool first_subset);
+    double step_of_subsets(int n, const OptimiserSettings& settings);
+    void backward_expert(int attribute, int n);
     void backward_probabilities(int n_samples, int n);
     void backward_collective(int n_samples, int n);
     void backward_context(int n_samples, int n);

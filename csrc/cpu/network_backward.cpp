@@ -14,6 +14,12 @@ static bool clamped(float log_variance) {
 // factor_ holds the derivative of the loss with respect to each log-weight; where there is a divergence,
 // mean_gradient_ and log_variance_gradient_ hold its own.
 void Network::backward(int n_samples, int n, const OptimiserSettings& settings) {
+    backward_decoders(n_samples, n);
+    backward_latents(n_samples, n);
+    backward_encoders_and_update(n_samples, n, settings);
+}
+
+void Network::backward_decoders(int n_samples, int n) {
     work_.kernels.sum_parts(log_scale_totals_.data(), column_stride_, n_parts_, column_sum_.data(),
                             whole_lines(n_columns_));
     const float* raw = store.value(raw_scale_);
@@ -25,8 +31,11 @@ void Network::backward(int n_samples, int n, const OptimiserSettings& settings) 
 
     data_decoder_->backward({z_gradient_.data(), z_stride_});
     if (mask_decoder_) backward_probabilities(n_samples, n);
-    backward_latents(n_samples, n);
-    const bool shared_out = collective_->goes_in_parts(n);
+}
+
+// From the gradients of the proposals on; those of the decoders stand in the store.
+void Network::backward_encoders_and_update(int n_samples, int n, const OptimiserSettings& settings) {
+    const bool shared_out = collective_ && collective_->goes_in_parts(n);
     if (shared_out) backward_collective(n_samples, n);
     AdamStep rule = adam_rule(settings);
     const auto update = [&](int task) {
@@ -40,8 +49,8 @@ void Network::backward(int n_samples, int n, const OptimiserSettings& settings) 
     // Every network is updated by the thread that has just had its gradient, unless all gradients together come first.
     const bool at_once = settings.clip_norm <= 0;
     work_.tasks(n_encoders() + 2, [&](int task, int) {
-        if (task == 0 && !shared_out) backward_collective(n_samples, n);
-        if (task > 1) backward_attribute(task - 2, n);
+        if (task == 0 && collective_ && !shared_out) backward_collective(n_samples, n);
+        if (task > 1) shape_.experts ? backward_expert(task - 2, n) : backward_attribute(task - 2, n);
         if (at_once) update(task);
     });
     if (at_once) return;
@@ -149,6 +158,7 @@ void Network::update_decoders(const AdamStep& rule) {
 }
 
 void Network::update_collective(const AdamStep& rule) {
+    if (!collective_) return;
     collective_->update(rule);
     head_->update(rule);
     if (has_context())

@@ -28,6 +28,7 @@ double Network::step(const Rows& rows, bool second_phase, const OptimiserSetting
         std::copy_n(mask_.data(), static_cast<long>(n) * attribute_stride_, visible_.data());
         std::copy_n(mask_.data(), static_cast<long>(n) * attribute_stride_, weight_.data());
     }
+    if (shape_.experts) return step_of_subsets(n, settings);
     if (second_phase) {
         sample_unobserved_and_forward(n_samples, n);
         target = target_.data();

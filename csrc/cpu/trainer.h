@@ -1,4 +1,5 @@
-// A VSAE, VAE or CVAE with its gradients, optimiser state and work memory: one call is one training step.
+// A VSAE, or a model that it is compared with, with its gradients, optimiser state and work memory: one call is one
+// training step.
 //
 // The arithmetic is that of vsae_fast/models and vsae_fast/objective.py, which tests hold it to; only the order of sums
 // differs. Everything is single precision.
@@ -28,6 +29,7 @@ struct NetworkShape {
     bool selective;
     bool deterministic;       // an autoencoder: z is the proposal's mean, and there is no divergence
     bool sees_mask;           // the collective network
+    bool experts;             // an MVAE: attributes' encoders propose all latents, and there is no collective network
     bool skip, mask_context;  // what the data decoder's context is made of: its last hidden vector, or the mask
     bool linear_tail, noise_fill;
     float min_scale, negative_slope;
@@ -39,13 +41,15 @@ struct OptimiserSettings {
     float clip_norm;  // 0: none
 };
 
-// vsae_fast.objective.TwoPhase, or its first phase alone, where n_samples is 0, else HideAndScore.
+// vsae_fast.objective.TwoPhase, or its first phase alone, where n_samples is 0, else HideAndScore; of experts
+// Subsampled.
 struct ObjectiveSettings {
     int n_samples;         // importance samples of hide-and-score
     float visible_weight;  // of cells that the encoders see
     float hidden_low, hidden_high;
     int n_unobserved_samples;  // of z, in phase 2's first pass
     int n_validation_draws;
+    int n_subsets;  // random ones of Subsampled
 };
 
 // Encoded rows: x is [N, D], mask [N, M], both contiguous.

@@ -28,6 +28,9 @@ struct TrainingKernels {
     void (*draw_latents)(const Latents&);
     void (*latent_gradient)(const LatentGradient&);
     void (*kl_divergence)(const KlDivergence&);
+    void (*combine_experts)(const Experts&);
+    void (*separate_experts)(const Experts&, const float* mean_gradient, const float* log_variance_gradient,
+                             float* const* gradients);
     void (*log_weights)(const LogWeights&);
     void (*centre_rows)(const SampledRows&);
     void (*sample_moments)(const SampleMoments&);

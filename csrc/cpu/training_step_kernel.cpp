@@ -3,6 +3,7 @@
 #include "cpu/log_weights.h"
 #include "cpu/normalisation.h"
 #include "cpu/product.h"
+#include "cpu/product_of_experts.h"
 #include "cpu/random_stream.h"
 #include "cpu/sample_moments_body.h"
 #include "cpu/training_kernels.h"
@@ -78,6 +79,8 @@ const TrainingKernels training_kernels = {
     draw_latents,
     latent_gradient,
     kl_divergence,
+    combine_experts,
+    separate_experts,
     log_weights,
     centre_rows,
     sample_moments,

@@ -40,6 +40,7 @@ NetworkShape network_shape(int block) {
     shape.selective = true;
     shape.deterministic = false;
     shape.sees_mask = true;
+    shape.experts = false;
     shape.skip = true;
     shape.mask_context = false;
     shape.linear_tail = false;
@@ -49,8 +50,16 @@ NetworkShape network_shape(int block) {
     return shape;
 }
 
-ObjectiveSettings two_phase() { return {0, 1.0f, 0.0f, 0.0f, 25, 2}; }
-ObjectiveSettings hide_and_score() { return {5, 0.2f, 0.1f, 0.8f, 0, 2}; }
+NetworkShape product_of_experts(int block) {
+    NetworkShape shape = network_shape(block);
+    shape.selective = shape.sees_mask = shape.skip = shape.noise_fill = false;
+    shape.experts = true;
+    return shape;
+}
+
+ObjectiveSettings two_phase() { return {0, 1.0f, 0.0f, 0.0f, 25, 2, 0}; }
+ObjectiveSettings hide_and_score() { return {5, 0.2f, 0.1f, 0.8f, 0, 2, 0}; }
+ObjectiveSettings subsampled() { return {0, 1.0f, 0.0f, 0.0f, 0, 2, 2}; }
 
 Data make_data(const NetworkShape& shape) {
     std::mt19937 engine(1);
@@ -136,9 +145,11 @@ bool row_tasks_do_each_row_once() {
 
 int main() {
     bool good = row_tasks_do_each_row_once();
-    for (const int block : {4, 40})
+    for (const int block : {4, 40}) {
         for (const ObjectiveSettings& objective : {two_phase(), hide_and_score()})
             good &= teams_change_no_bit(network_shape(block), objective);
+        good &= teams_change_no_bit(product_of_experts(block), subsampled());
+    }
     std::puts(good ? "threads change no bit" : "threads CHANGE results");
     return good ? 0 : 1;
 }
