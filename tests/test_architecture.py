@@ -16,6 +16,7 @@ FLOORS = [
     ["cuda", "ops", "tensor_core"],
     [
         "caller_warning",
+        "column_names",
         "datasets",
         "monitor",
         "noise",
@@ -41,6 +42,7 @@ FLOORS = [
     ["filling", "kernel_check"],
     ["placement"],
     ["parameters"],
+    ["fitted_imputer"],
     ["estimator", "files"],
     ["impute_table", "one_call", "parquet_source", "plot", "simple"],
     ["parquet_parts", "parquet_sample", "text_source"],

@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from vsae_fast.calibration import spread_factors
 from vsae_fast.caller_warning import warn_caller
 from vsae_fast.checkpoints import checkpoints_in
-from vsae_fast.ensemble import EnsembleImputer, TrainElsewhere, drawing_members, train_further, train_models
+from vsae_fast.column_names import check_columns, output_names
+from vsae_fast.ensemble import TrainElsewhere, train_further, train_models
 from vsae_fast.filling import chunks, expected_values, fill
-from vsae_fast.imputation import RowImputer, check_fills
+from vsae_fast.fitted_imputer import fitted_imputer
+from vsae_fast.imputation import check_fills
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.monitor import CallbackSupportMixin, with_callbacks
 from vsae_fast.multiple import MultipleImputation, check_n_imputations
-from vsae_fast.ops.importance_impute import PRECISIONS
 from vsae_fast.ops.layout import AttributeLayout
-from vsae_fast.parameters import check_parameters, self_masking_columns
+from vsae_fast.parameters import check_parameters, n_threads, self_masking_columns
 from vsae_fast.placement import choose_backend
 from vsae_fast.presets import Preset, build_preset, with_overrides
 from vsae_fast.self_masking import SelfMasking, term_of
@@ -291,7 +291,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         check_n_imputations(n_imputations)
         table, observed = self._read_known(X, mask)
         seed = self.seed_ if random_state is None else int(check_random_state(random_state).randint(2**31 - 1))
-        imputer = self._imputer() if self.models_ else None
+        imputer = fitted_imputer(self) if self.models_ else None
         schema, dropped = self.schema_, self._dropped_columns()
 
         def draw(number: int) -> Any:
@@ -325,7 +325,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         table, observed = self._read_known(X, mask)
         if not self.models_:
             return np.empty((table.shape[0], 0), dtype=np.float32)
-        first = self._imputer().members[0]
+        first = fitted_imputer(self).members[0]
         parts = [first.latent_means(chunk.x, chunk.mask) for chunk in chunks(self.schema_, table, observed)]
         return torch.cat(parts).numpy()
 
@@ -336,22 +336,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray[Any, np.dtype[np.object_]]:
         """Names of the columns of ``transform``'s result."""
         check_is_fitted(self)
-        fitted = getattr(self, "feature_names_in_", None)
-        if input_features is None:
-            names = list(fitted) if fitted is not None else [f"x{j}" for j in range(self.n_features_in_)]
-        else:
-            names = list(input_features)
-            if fitted is not None and names != list(fitted):
-                raise ValueError("input_features is not equal to feature_names_in_")
-            if len(names) != self.n_features_in_:
-                raise ValueError(
-                    f"input_features should have length equal to number of features ({self.n_features_in_}), "
-                    f"got {len(names)}"
-                )
-        dropped = set(self._dropped_columns())
-        kept = [name for j, name in enumerate(names) if j not in dropped]
-        indicated = [f"missingindicator_{names[j]}" for j in self._indicator_columns()]
-        return np.asarray([*kept, *indicated], dtype=object)
+        return output_names(self, input_features, self._dropped_columns(), self._indicator_columns())
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the fitted imputer to one safetensors file; see :func:`vsae_fast.files.save`."""
@@ -374,7 +359,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         table = read_table(X)
         further = self.warm_start and bool(getattr(self, "models_", []))
         if further:
-            self._check_names(X, table, reset=False)
+            check_columns(self, X, table.names, reset=False)
         observed = observed_cells(table, mask)
         columns = table.columns()
         schema = self.schema_ if further else detect_schema(columns, observed, self.schema)
@@ -389,7 +374,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
             check_fills(self.n_fills, preset.network)
             options: dict[str, Any] = {
                 "backend": choose_backend(device, self.backend, self.precision),
-                "n_threads": self._n_threads(),
+                "n_threads": n_threads(self.n_jobs),
                 "verbose": self.verbose,
                 "callbacks": self.callbacks or (),
                 "estimator": self,
@@ -411,7 +396,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
             self.default_tolerance_: float = preset.tolerance
         # Nothing of a fitted imputer changes before this point: a failed fit leaves it as it was.
         before_fit = dict(self.__dict__)
-        self._check_names(X, table, reset=True)
+        check_columns(self, X, table.names, reset=True)
         self.schema_: Schema = schema
         self.seed_: int = seed
         self.had_missing_: list[bool] = [not bool(column.all()) for column in observed.T]
@@ -422,7 +407,7 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         try:
             for attribute in (schema.modelled.index(j) for j in masked):
                 column = schema.layout().starts[attribute]
-                term = term_of(lambda *cells: self._imputer().run(*cells).imputed, *rows, attribute, column, seed)
+                term = term_of(lambda *cells: fitted_imputer(self).run(*cells).imputed, *rows, attribute, column, seed)
                 self.self_masking_[attribute] = term
         except BaseException:
             self.__dict__ = before_fit
@@ -435,28 +420,15 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         """Check a table that must have the columns of fit, before any of it is imputed."""
         check_is_fitted(self)
         table = read_table(X)  # is it a table at all? That error comes before the ones about its columns
-        self._check_names(X, table, reset=False)
+        check_columns(self, X, table.names, reset=False)
         observed = observed_cells(table, mask)
         if self.handle_unknown == "error":
             check_levels(self.schema_, table.columns(), observed)
         return table, observed
 
-    def _check_names(self, X: Any, table: Table, *, reset: bool) -> None:
-        """Record names and number of columns, or hold X against those of fit."""
-        if not isinstance(X, Mapping):
-            validate_data(self, X, reset=reset, skip_check_array=True)
-        elif reset:
-            self.n_features_in_ = len(table.names)
-            self.feature_names_in_ = np.asarray([str(name) for name in table.names], dtype=object)
-        elif [str(name) for name in table.names] != list(getattr(self, "feature_names_in_", [])):
-            raise ValueError(
-                f"X has the attributes {table.names}, but fit saw {list(getattr(self, 'feature_names_in_', []))}; pass "
-                "the same ones in the same order"
-            )
-
     def _complete(self, table: Table, observed: BoolArray) -> Any:
         """Complete a table that has been checked; warn of levels that were not there at fit."""
-        imputer = self._imputer() if self.models_ else None
+        imputer = fitted_imputer(self) if self.models_ else None
         values, n_rows = (None, None) if imputer is None else (expected_values(imputer), imputer.chunk_rows)
         result, unseen = fill(self.schema_, table, observed, values, n_rows)
         if unseen:
@@ -473,51 +445,11 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         table, observed = self._read_known(X, mask)
         values = np.zeros(table.shape[0])
         if self.models_:
-            imputer = self._imputer(tolerance=0.0, **options)
+            imputer = fitted_imputer(self, tolerance=0.0, **options)
             for chunk in chunks(self.schema_, table, observed, imputer.chunk_rows):
                 result = getattr(imputer.run(chunk.x, chunk.mask), field)
                 values[chunk.start : chunk.start + len(result)] = result.numpy()
         return values
-
-    def _imputer(self, visible_weight: float | None = None, tolerance: float | None = None) -> EnsembleImputer:
-        device = check_parameters(self)
-        backend = choose_backend(device, self.backend, self.precision)
-        if tolerance is None:
-            tolerance = self.tolerance
-        if tolerance is None:
-            tolerance = self.default_tolerance_ if self.n_samples is None else 0.0
-        return EnsembleImputer(
-            [
-                RowImputer(
-                    model if next(model.parameters()).device == device else model.to(device),
-                    seed=self.seed_ + member,
-                    n_samples=self.n_samples or self.default_n_samples_,
-                    visible_weight=self.visible_weight_ if visible_weight is None else visible_weight,
-                    sampler=self.sampler or self.default_sampler_,
-                    n_fills=self.n_fills,
-                    tolerance=tolerance,
-                    backend=backend,
-                    precision=self.precision if self.precision in PRECISIONS else PRECISIONS[0],
-                    n_threads=self._n_threads(),
-                )
-                for member, model in enumerate(self.models_)
-            ],
-            self._draw_spread(),
-            drawing_members(self.history_),
-            self.self_masking_,
-        )
-
-    def _draw_spread(self) -> torch.Tensor:
-        layout = self.schema_.layout()
-        numerical = torch.tensor([kind == "numerical" for kind in layout.kinds])
-        drawing = [self.history_[i] for i in drawing_members(self.history_)]
-        known = [history.spread for history in drawing if history.spread is not None]
-        return spread_factors(known, numerical[layout.column_attribute(torch.device("cpu"))])
-
-    def _n_threads(self) -> int:
-        if self.n_jobs is None:
-            return torch.get_num_threads()
-        return self.n_jobs if self.n_jobs > 0 else (os.cpu_count() or 1)
 
     def _preset(self, layout: AttributeLayout, mask: Float32Array) -> Preset:
         preset = build_preset(self.preset, layout, mask.shape[0], int(mask.sum()))

@@ -62,6 +62,13 @@ def check_parameters(imputer: VSAEImputer) -> torch.device:
     return device
 
 
+def n_threads(n_jobs: int | None) -> int:
+    """Threads that ``n_jobs`` asks for: torch's setting where it is left out, all processors where it is -1."""
+    if n_jobs is None:
+        return torch.get_num_threads()
+    return n_jobs if n_jobs > 0 else (os.cpu_count() or 1)
+
+
 def self_masking_columns(schema: Schema, observed: BoolArray, names: Any) -> list[int]:
     """Positions of the columns that ``self_masking`` names.
 

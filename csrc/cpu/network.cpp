@@ -135,13 +135,14 @@ Network::Network(const NetworkShape& shape, const ObjectiveSettings& objective, 
         own_input_.push_back(AlignedBuffer::zeros(static_cast<long>(max_rows) * row_stride(layers[0].first.n_in)));
     }
 
-    own_ = make_proposals();
-    if (shape.experts)
+    if (shape.experts) {
         for (Proposals* rows : {&expert_, &expert_gradient_})
             for (int a = 0; a < n_attributes_; ++a)
                 rows->push_back(AlignedBuffer::zeros(2L * max_rows * latent_stride_));
-    else
+    } else {
+        own_ = make_proposals();
         add_collective();
+    }
 
     const int decoded = max_rows * max_samples_;
     if (shape.selective) {
@@ -225,17 +226,23 @@ void Network::fill(const float* visible, int n) {
     }
 }
 
-// The proposals go to `own` without gaps: the thread that puts all attributes' together has few cache lines to fetch.
-void Network::encode_attribute(int attribute, const float* visible, int n, bool training, Proposals& own) {
-    Mlp& mlp = attributive_[attribute];
+// The output of an attribute's own network for the rows where it is visible.
+Matrix Network::propose(int attribute, const float* visible, int n, bool training) {
+    Mlp& mlp = attributive_[static_cast<std::size_t>(attribute)];
     const int begin = shape_.attribute_start[attribute], width = shape_.attribute_start[attribute + 1] - begin;
     const int in_stride = row_stride(width);
-    float* in = own_input_[attribute].data();
+    float* in = own_input_[static_cast<std::size_t>(attribute)].data();
     for (long r = 0; r < n; ++r) std::copy_n(x_.data() + r * column_stride_ + begin, width, in + r * in_stride);
     mlp.forward({in, in_stride}, n, training, visible + attribute, attribute_stride_);
-    const Matrix output = mlp.output();
+    return mlp.output();
+}
+
+// The proposals go to `own` without gaps: the thread that puts all attributes' together has few cache lines to fetch.
+void Network::encode_attribute(int attribute, const float* visible, int n, bool training, Proposals& own) {
+    const Matrix output = propose(attribute, visible, n, training);
+    const int width = attributive_[static_cast<std::size_t>(attribute)].n_out();
     float* to = own[static_cast<std::size_t>(attribute)].data();
-    for (long r = 0; r < n; ++r) to = std::copy_n(output.data + r * output.stride, mlp.n_out(), to);
+    for (long r = 0; r < n; ++r) to = std::copy_n(output.data + r * output.stride, width, to);
 }
 
 Network::Proposals Network::make_proposals() const {

@@ -79,6 +79,7 @@ class Network {
     void update_scale();
     void fill(const float* visible, int n);
     Proposals make_proposals() const;
+    Matrix propose(int attribute, const float* visible, int n, bool training);
     void encode_attribute(int attribute, const float* visible, int n, bool training, Proposals& own);
     void encode_together(const float* visible, Draws& draws, int n, bool training);
     Draws skip_fill(const Draws& draws) const;

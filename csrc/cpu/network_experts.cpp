@@ -10,11 +10,10 @@ namespace vsae {
 // them.
 void Network::propose_each(int n, bool training) {
     work_.tasks(n_encoders(), [&](int task, int) {
-        const auto attribute = static_cast<std::size_t>(task);
-        encode_attribute(task, mask_.data(), n, training, own_);
-        const float* from = own_[attribute].data();
-        float* to = expert_[attribute].data();
-        for (long r = 0; r < n; ++r, from += 2L * n_latent_, to += 2L * latent_stride_) {
+        const Matrix output = propose(task, mask_.data(), n, training);
+        float* to = expert_[static_cast<std::size_t>(task)].data();
+        for (long r = 0; r < n; ++r, to += 2L * latent_stride_) {
+            const float* from = output.data + r * output.stride;
             std::copy_n(from, n_latent_, to);
             std::copy_n(from + n_latent_, n_latent_, to + latent_stride_);
         }
