@@ -1,6 +1,10 @@
 import os
 from pathlib import Path
 
+# OpenMP's threads sleep while they wait, here and in every process that a test starts: where they spin beside other
+# work, as in CI, the small operations of eager references take many times as long. Set before torch loads OpenMP.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import pytest
 import torch
