@@ -9,9 +9,27 @@ import numpy as np
 import pytest
 import torch
 
+from tests.early_processes import EarlyProcesses
 from vsae_fast import _native
 
 DATA_VARIABLE = "VSAE_FAST_DATA"
+EARLY = pytest.StashKey[EarlyProcesses]()
+
+
+def pytest_collection_finish(session):
+    if not session.config.option.collectonly:
+        session.stash[EARLY] = EarlyProcesses(session.items)
+
+
+def pytest_sessionfinish(session):
+    if EARLY in session.stash:
+        session.stash[EARLY].stop()
+
+
+@pytest.fixture
+def early(request):
+    """How the process that the test names by ``@pytest.mark.early`` ended."""
+    return request.session.stash[EARLY].wait(request.node)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.early_processes import FOLDER, ROOT
+
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+BUILD = [sys.executable, "-m", "build", "--no-isolation", "--outdir", FOLDER, str(ROOT)]
+builds = pytest.mark.early(BUILD, {"PATH": PATH})
 
 
-@pytest.fixture(scope="session")
-def distributions(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dist")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=280)
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
+@pytest.fixture
+def distributions(early):
+    assert early.returncode == 0, early.output[-6000:]
+    (sdist,), (wheel,) = early.folder.glob("*.tar.gz"), early.folder.glob("*.whl")
     return sdist, wheel
 
 
@@ -30,6 +30,7 @@ def project():
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
+@builds
 def test_sdist_holds_what_a_build_needs(distributions):
     with tarfile.open(distributions[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -45,6 +46,7 @@ def test_sdist_holds_what_a_build_needs(distributions):
     assert not [name for name in names if name.endswith((".so", ".pyc")) or "shared/" in name]
 
 
+@builds
 def test_wheel_holds_the_package_and_nothing_else(distributions):
     with zipfile.ZipFile(distributions[1]) as archive:
         names = set(archive.namelist())
@@ -60,6 +62,7 @@ def test_wheel_holds_the_package_and_nothing_else(distributions):
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
+@builds
 def test_wheel_works_alone(distributions, tmp_path):
     with zipfile.ZipFile(distributions[1]) as archive:
         archive.extractall(tmp_path)

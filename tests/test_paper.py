@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 import sys
 
 import numpy as np
@@ -251,12 +250,11 @@ def test_runner_resumes_and_writes_tables_and_figures(folder, tmp_path, monkeypa
         (["table7", "--patience", "0"], "--patience must be at least 1"),
     ],
 )
-def test_wrong_arguments_are_refused(arguments, message):
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.paper", *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert message in done.stderr
+def test_wrong_arguments_are_refused(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["paper", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    assert message in capsys.readouterr().err
 
 
 def line(method, seed, value, scale="full", data="yeast", mechanism="MAR", metric="NRMSE rms"):

@@ -1,6 +1,5 @@
 """Triton kernels without a GPU: under the interpreter, in a process of its own, and cross-compiled."""
 
-import os
 import re
 import subprocess
 import sys
@@ -41,13 +40,15 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 CASES = sorted(path.name for path in (ROOT / "tests" / "triton_interpreter").glob("*_cases.py"))
 
 
-@needs_triton
-@pytest.mark.parametrize("cases", CASES)
-def test_kernels_match_the_float64_reference_under_the_interpreter(cases):
+def interpreted(cases):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/triton_interpreter/{cases}"]
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout[-3000:]
+    return pytest.param(cases, marks=pytest.mark.early(command, {"TRITON_INTERPRET": "1"}))
+
+
+@needs_triton
+@pytest.mark.parametrize("cases", [interpreted(cases) for cases in CASES])
+def test_kernels_match_the_float64_reference_under_the_interpreter(cases, early):
+    assert early.returncode == 0, f"{cases}: {early.output[-3000:]}"
 
 
 LAUNCH = ("num_warps", "num_stages")
