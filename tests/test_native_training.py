@@ -169,16 +169,6 @@ def test_models_of_one_network(layout, config, build):
     assert_follows_the_reference(layout, config, "bound", build=build)
 
 
-@pytest.fixture
-def one_thread():
-    """For references of many small operations: on a loaded machine torch's threads wait for each other at every one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("config", [PAPER, ODD], ids=["paper", "odd"])
 @pytest.mark.parametrize("layout", [NUMERICAL_12, MIXED, ONE_NUMBER], ids=["numbers", "mixed", "one number"])
 def test_a_product_of_experts(layout, config):

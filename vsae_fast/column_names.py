@@ -74,5 +74,6 @@ def output_names(
                 f"input_features should have length equal to number of features ({estimator.n_features_in_}), "
                 f"got {len(names)}"
             )
-    kept = [name for j, name in enumerate(names) if j not in set(dropped)]
+    left_out = set(dropped)
+    kept = [name for j, name in enumerate(names) if j not in left_out]
     return np.asarray([*kept, *(f"missingindicator_{names[j]}" for j in indicated)], dtype=object)
