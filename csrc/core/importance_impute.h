@@ -66,20 +66,21 @@ struct ImportanceImputeBatch {
     bool mirrored;    // one proposal, whose noise is a mirrored table (sample_order.h)
     const float* noise;
     const float* half_square;
-    const float* mean;        // [N, P, L]
-    const float* scale;       // [N, P, L]
-    const float* x;           // [N, D], anything where unobserved
-    const float* mask;        // [N, M], 1 = observed
-    const float* context;     // [N, P, C] added to the first data layer's bias, or null
-    float tolerance;          // sampling stops below this relative standard error (sampling_error.h); 0: never
-    int n_draws;              // J
-    unsigned long long seed;  // of the draws
-    const long long* row_id;  // [N], names each row's random numbers; null without draws
-    float* imputed;           // [N, D], x itself where observed
-    double* log_evidence;     // [N]
-    double* effective_size;   // [N]
-    int* n_spent;             // [N] samples
-    float* draws;             // [N, J, D]
+    const float* mean;            // [N, P, L]
+    const float* scale;           // [N, P, L]
+    const float* x;               // [N, D], anything where unobserved
+    const float* mask;            // [N, M], 1 = observed
+    const float* context;         // [N, P, C] added to the first data layer's bias, or null
+    const double* inverse_scale;  // [D] exp(-log_scale) of numbers, 1 for levels; of the CPU kernel
+    float tolerance;              // sampling stops below this relative standard error (sampling_error.h); 0: never
+    int n_draws;                  // J
+    unsigned long long seed;      // of the draws
+    const long long* row_id;      // [N], names each row's random numbers; null without draws
+    float* imputed;               // [N, D], x itself where observed
+    double* log_evidence;         // [N]
+    double* effective_size;       // [N]
+    int* n_spent;                 // [N] samples
+    float* draws;                 // [N, J, D]
 };
 
 }  // namespace vsae

@@ -3,10 +3,10 @@
 // that an attribute's sum lies between 1 and its width and one log serves the product of many sums.
 #pragma once
 
-#include "core/impute_scratch.h"
 #include "cpu/class_logits.h"
 #include "cpu/dense.h"
 #include "cpu/impute_row.h"
+#include "cpu/impute_scratch.h"
 #include "cpu/weighted_sums.h"
 
 namespace vsae {

@@ -1,14 +1,14 @@
 // One dense layer over a block of S samples, samples in lanes: out[j][s] = act(bias[j] + sum_i W[j][i] in[i][s]).
-// Sums of 4 outputs x 2 vectors, 8 x 2 or 4 x 4 where there are 32 registers, keep more multiply-adds in flight than
-// their latency. Unrolled by four inputs the loop is bound by arithmetic; alone in a loop, one input at a time, a
-// single tile reached three quarters of that, whatever the number of vectors.
+// Eight sums at once, 4 outputs x 2 vectors or 8 x 1, and 16 where there are 32 registers, keep more multiply-adds in
+// flight than their latency. Unrolled by four inputs the loop is bound by arithmetic; alone in a loop, one input at a
+// time, a single tile reached three quarters of that, whatever the number of vectors.
 #pragma once
 
 #include <utility>
 
 #include "core/importance_impute.h"
-#include "core/sample_order.h"
 #include "core/tile.h"
+#include "cpu/sample_block.h"
 #include "cpu/simd.h"
 
 namespace vsae {
@@ -16,13 +16,15 @@ namespace VSAE_ISA {
 
 inline constexpr int kVectors = kBlock / kLanes;
 inline constexpr int kHalfVectors = kBlockLanes / kLanes;  // of half a block
-#if defined(__aarch64__)
+#if defined(__aarch64__) || defined(__AVX512F__)
 inline constexpr bool kManyRegisters = true;
 #else
 inline constexpr bool kManyRegisters = kLanes == 16;
 #endif
-inline constexpr int kVectorsAtOnce = kManyRegisters ? 4 : 2;  // where there are so many
-inline constexpr int kTilesAtOnce = kLanes == 16 ? 2 : 1;
+inline constexpr int kSumsAtOnce = kManyRegisters ? 16 : 8;
+inline constexpr int kVectorsAtOnce = kSumsAtOnce / kTileRows;  // where there are so many
+template <int kStride>
+inline constexpr int kTilesAtOnce = kStride / kLanes < kVectorsAtOnce ? kVectorsAtOnce / (kStride / kLanes) : 1;
 
 // How the sums of a layer begin and what becomes of them; `from(r)` is the same for the outputs from row r on.
 
@@ -49,8 +51,9 @@ struct Plain {
     Vec end(int, Vec sum) const { return sum; }
 };
 
-// A block's first half begins with centre + product, its second with centre - product; products are [n_out, 16]. The
-// lanes of an output share a centre (those of one row's samples), or each has its own (those of 16 rows).
+// A block's first half begins with centre + product, its second with centre - product; products are
+// [n_out, half a block]. The lanes of an output share a centre (those of one row's samples), or each has its own (those
+// of several rows).
 template <bool kOwnCentres>
 struct MirroredHalves {
     const float* centre;
@@ -120,7 +123,10 @@ static void dense_tiles(const float* weight, long next_tile, int n_in, int n_out
                                        ends.from(tile * kTileRows));
         tile += kTiles;
     };
-    while (tile + kTilesAtOnce <= n_tiles) group.template operator()<kTilesAtOnce>();
+    constexpr int kMost = kTilesAtOnce<kStride>;
+    while (tile + kMost <= n_tiles) group.template operator()<kMost>();
+    if constexpr (kMost > 2)
+        if (tile + 2 <= n_tiles) group.template operator()<2>();
     while (tile < n_tiles) group.template operator()<1>();
 }
 
@@ -131,6 +137,30 @@ static inline void dense_triangle(const float* packed, const float* bias, int n,
                                  out + static_cast<long>(first) * kBlock, Linear{bias + first});
         packed += static_cast<long>(n - first) * kTileRows;
     }
+}
+
+// Products of kRows rows of weights that stand anywhere with kCount vectors of samples, [n_in, S].
+template <int kRows, int kCount>
+static void products_of_rows(const float* const* rows, int n_in, const float* in, Vec (&sum)[kRows][kCount]) {
+    static_assert(kRows <= kMostRowsAtOnce);
+    const float* weight[kRows];
+    Vec own[kRows][kCount];
+    VSAE_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+        weight[r] = rows[r];
+        for (int v = 0; v < kCount; ++v) own[r][v] = Vec{};
+    }
+    VSAE_UNROLL_BY_FOUR
+    for (int i = 0; i < n_in; ++i) {
+        Vec x[kCount];
+        for (int v = 0; v < kCount; ++v) x[v] = load(in + static_cast<long>(i) * kBlock + v * kLanes);
+        VSAE_UNROLL
+        for (int r = 0; r < kRows; ++r)
+            for (int v = 0; v < kCount; ++v) own[r][v] += weight[r][i] * x[v];
+    }
+    VSAE_UNROLL
+    for (int r = 0; r < kRows; ++r)
+        for (int v = 0; v < kCount; ++v) sum[r][v] = own[r][v];
 }
 
 static inline long floats_per_tile(const DenseLayer& layer) { return static_cast<long>(layer.n_in) * kTileRows; }

@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/impute_scratch.h"
 #include "cpu/categorical_likelihood.h"
 #include "cpu/dense.h"
 #include "cpu/impute_row.h"
+#include "cpu/impute_scratch.h"
 #include "cpu/mirrored_latents.h"
 #include "cpu/numerical_likelihood.h"
 #include "cpu/posterior_draws.h"
@@ -22,6 +22,8 @@
 namespace vsae {
 namespace VSAE_ISA {
 
+inline constexpr int kScalesPerLog = 8;  // the product of so many floats is a double that is neither 0 nor infinite
+
 class RowImputer {
    public:
     RowImputer(const ImportanceImputeModel& model, const ImportanceImputeBatch& batch, const ImputeScratch& scratch)
@@ -30,10 +32,10 @@ class RowImputer {
           scratch_(scratch),
           decoder_(model, scratch),
           mirrored_(model, batch, scratch),
-          numerical_(model, scratch),
+          numerical_(model, batch, scratch),
           categorical_(model, scratch),
           sums_(model, scratch),
-          error_(model, scratch, batch.tolerance),
+          error_(model, batch, scratch),
           draws_(model, batch, scratch, decoder_, categorical_) {}
 
     void run(long number) {
@@ -88,8 +90,14 @@ class RowImputer {
             const float* mean = latents(batch_.mean, p);
             const float* scale = latents(batch_.scale, p);
             double constant = 0;
-            for (int l = 0; l < model_.n_latent; ++l)
-                constant += std::log(static_cast<double>(scale[l])) - 0.5 * static_cast<double>(mean[l]) * mean[l];
+            for (int begin = 0; begin < model_.n_latent; begin += kScalesPerLog) {
+                double product = 1;
+                for (int l = begin; l < std::min(begin + kScalesPerLog, model_.n_latent); ++l) {
+                    product *= scale[l];
+                    constant -= 0.5 * static_cast<double>(mean[l]) * mean[l];
+                }
+                constant += std::log(product);
+            }
             if (p == 0) first = constant;
             scratch_.proposal_offset[p] = static_cast<float>(constant - first);
             if (batch_.context) add_context(p);
@@ -109,7 +117,8 @@ class RowImputer {
         const float* bias = model_.data_layers[0].bias;
         const float* context = batch_.context + (number_ * batch_.n_proposals + proposal) * n;
         float* to = scratch_.context_bias + static_cast<long>(proposal) * padded(n);
-        for (int j = 0; j < padded(n); ++j) to[j] = bias[j] + (j < n ? context[j] : 0.0f);
+        for (int j = 0; j < n; ++j) to[j] = bias[j] + context[j];
+        for (int j = n; j < padded(n); ++j) to[j] = bias[j];
     }
 
     // ---- once a block of samples ------------------------------------------------------------------------------------
@@ -185,7 +194,9 @@ class RowImputer {
         for (int a = 0; a < model_.n_attributes; ++a)
             if (row_.observed(a)) std::copy(row_.x + row_.start(a), row_.x + row_.end(a), imputed + row_.start(a));
         const auto impute = [&](int column, const double* of_segment) {
-            imputed[column] = static_cast<float>((of_segment[0] + of_segment[1]) / total);
+            double sum = 0;
+            for (int b = 0; b < kSegmentsPerBlock; ++b) sum += of_segment[b];
+            imputed[column] = static_cast<float>(sum / total);
         };
         if (stopped)
             error_.visit_last(row_, impute);

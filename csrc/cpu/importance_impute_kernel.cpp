@@ -1,4 +1,5 @@
-// Compiled once per instruction set, with VSAE_ISA and VSAE_LANES set by the build.
+// Compiled once per instruction set and length of blocks, with VSAE_ISA, VSAE_LANES and VSAE_HALF_BLOCK set by the
+// build.
 #include "cpu/importance_impute.h"
 #include "cpu/importance_impute_body.h"
 
@@ -19,7 +20,7 @@ static void run_rows(const ImportanceImputeModel& model, const ImportanceImputeB
 }
 
 extern const ImportanceImputeKernel importance_impute_kernel;
-const ImportanceImputeKernel importance_impute_kernel = {scratch_floats, run_rows};
+const ImportanceImputeKernel importance_impute_kernel = {kBlockLanes, scratch_floats, run_rows};
 
 }  // namespace VSAE_ISA
 }  // namespace vsae

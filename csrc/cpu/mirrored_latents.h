@@ -8,8 +8,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/impute_scratch.h"
 #include "cpu/dense.h"
+#include "cpu/impute_scratch.h"
 
 namespace vsae {
 namespace VSAE_ISA {
@@ -26,6 +26,8 @@ class MirroredLatents {
     void prepare(const float* mean, const float* scale, const float* data_bias) {
         scale_ = scale;
         mean_ = mean;
+        for (int l = 0; l < model_.n_latent; ++l)
+            for (int r = 0; r < kTileRows; ++r) scratch_.mean_quads[l * kTileRows + r] = mean[l];
         centre(model_.mask_layers[0], model_.mask_layers[0].bias, scratch_.mask_centre);
         centre(model_.data_layers[0], data_bias, scratch_.data_centre);
     }
@@ -79,23 +81,31 @@ class MirroredLatents {
     }
 
     void centre(const DenseLayer& layer, const float* bias, float* to) const {
-        constexpr int kTogether = 4;  // tiles, to hide the latency of multiply-adds
+        constexpr int kTogether = 8;                 // tiles, to hide the latency of multiply-adds
+        constexpr int kInputs = kLanes / kTileRows;  // in a vector of a tile's weights
+        const int whole = model_.n_latent / kInputs * kInputs;
         for (int first = 0; first < tiles(layer.n_out); first += kTogether) {
             const int count = std::min(tiles(layer.n_out) - first, kTogether);
             const float* w[kTogether];
-            Quad sum[kTogether];
-            for (int t = 0; t < kTogether; ++t) {
-                const int tile = first + (t < count ? t : 0);
-                w[t] = layer.weight + tile * floats_per_tile(layer);
-                sum[t] = load_quad(bias + tile * kTileRows);
+            Vec sum[kTogether] = {};
+            for (int t = 0; t < kTogether; ++t)
+                w[t] = layer.weight + (first + (t < count ? t : 0)) * floats_per_tile(layer);
+            for (int l = 0; l < whole; l += kInputs) {
+                const Vec mean = load(scratch_.mean_quads + l * kTileRows);
+                VSAE_UNROLL
+                for (int t = 0; t < kTogether; ++t) sum[t] += mean * load_unaligned(w[t] + l * kTileRows);
             }
-            for (int l = 0; l < model_.n_latent; ++l)
-                for (int t = 0; t < kTogether; ++t) sum[t] += mean_[l] * load_quad(w[t] + l * kTileRows);
-            for (int t = 0; t < count; ++t) std::memcpy(to + (first + t) * kTileRows, &sum[t], sizeof(Quad));
+            for (int t = 0; t < count; ++t) {
+                Quad total = load_quad(bias + (first + t) * kTileRows), parts[kInputs];
+                std::memcpy(parts, &sum[t], sizeof(Vec));
+                for (int i = 0; i < kInputs; ++i) total += parts[i];
+                for (int l = whole; l < model_.n_latent; ++l) total += mean_[l] * load_quad(w[t] + l * kTileRows);
+                std::memcpy(to + (first + t) * kTileRows, &total, sizeof(Quad));
+            }
         }
     }
 
-    // Weights times scaled noise, [n_out, 16].
+    // Weights times scaled noise, [n_out, half a block].
     void multiply(const DenseLayer& layer, float* product) const {
         dense_tiles<kBlockLanes>(layer.weight, floats_per_tile(layer), model_.n_latent, layer.n_out, scratch_.input,
                                  product, Plain{});

@@ -1,14 +1,14 @@
 // log p(x_o | z) of observed numerical attributes over a block of samples.
 //
-//  * narrow ones: 1/scale and the observed value are folded into the output rows, log p = -|W'h + b'|^2 / 2;
+//  * narrow ones: log p = -|(W h + b - x) / scale|^2 / 2 with the output rows of what is observed;
 //  * wide ones (images): -|R h - u|^2 / 2 - rest / 2 with a triangular R (core/importance_impute.h).
 #pragma once
 
 #include <cmath>
 
-#include "core/impute_scratch.h"
 #include "cpu/dense.h"
 #include "cpu/impute_row.h"
+#include "cpu/impute_scratch.h"
 
 namespace vsae {
 namespace VSAE_ISA {
@@ -17,8 +17,9 @@ inline constexpr int kSquaresPerSum = 16;  // terms summed plainly before they j
 
 class NumericalLikelihood {
    public:
-    NumericalLikelihood(const ImportanceImputeModel& model, const ImputeScratch& scratch)
-        : model_(model), scratch_(scratch) {}
+    NumericalLikelihood(const ImportanceImputeModel& model, const ImportanceImputeBatch& batch,
+                        const ImputeScratch& scratch)
+        : model_(model), batch_(batch), scratch_(scratch) {}
 
     // Returns the part of the log-likelihood that does not depend on the sample.
     double prepare(const ImputeRow& row) {
@@ -31,24 +32,18 @@ class NumericalLikelihood {
             if (row.wide(a))
                 constant -= 0.5 * project(row, a);
             else
-                fold(row, a);
+                take(row, a);
         }
-        for (int out = n_narrow_; out < padded(n_narrow_); ++out) {
-            pack_row(scratch_.output_weight, out, model_.n_hidden, nullptr, nullptr, 0.0f);
-            scratch_.output_bias[out] = 0.0f;
-        }
+        for (int i = 0; i < kMostRowsAtOnce; ++i) scratch_.output_row[n_narrow_ + i] = model_.output_weight;  // unused
         return constant;
     }
 
     void score(const ImputeRow& row, const float* hidden, float weight, Sum* log_weight) const {
         const float factor = -0.5f * weight;
-        dense_tiles(scratch_.output_weight, static_cast<long>(model_.n_hidden) * kTileRows, model_.n_hidden, n_narrow_,
-                    hidden, scratch_.output, Linear{scratch_.output_bias});
-        for (int v = 0; v < kVectors; ++v)
-            for (int j = 0; j < n_narrow_; ++j) {
-                const Vec residual = load(scratch_.output + j * kBlock + v * kLanes);
-                log_weight[v].add(factor * residual * residual);
-            }
+        int first = 0;
+        for (; n_narrow_ - first > kRowsAtOnce / 2; first += kRowsAtOnce)
+            score_rows<kRowsAtOnce>(first, hidden, factor, log_weight);
+        if (first < n_narrow_) score_rows<kRowsAtOnce / 2>(first, hidden, factor, log_weight);
         for (int i = 0; i < model_.n_wide; ++i) {
             if (!row.observed(model_.wide[i].attribute)) continue;
             dense_triangle(model_.wide[i].triangle, wide_bias(i), model_.n_hidden, hidden, scratch_.output);
@@ -66,18 +61,36 @@ class NumericalLikelihood {
     }
 
    private:
+    static constexpr int kCount = kVectors < kVectorsAtOnce ? kVectors : kVectorsAtOnce;
+    static constexpr int kRowsAtOnce = kSumsAtOnce / kCount;
     const ImportanceImputeModel& model_;
+    const ImportanceImputeBatch& batch_;
     const ImputeScratch& scratch_;
     int n_narrow_ = 0;  // observed narrow columns
 
+    // The bias comes last: a large one (an observed value far from the mean) would cost every partial sum its digits.
+    template <int kRows>
+    void score_rows(int first, const float* hidden, float factor, Sum* log_weight) const {
+        const int n = n_narrow_ - first < kRows ? n_narrow_ - first : kRows;
+        for (int begin = 0; begin < kVectors; begin += kCount) {
+            Vec output[kRows][kCount];
+            products_of_rows(scratch_.output_row + first, model_.n_hidden, hidden + begin * kLanes, output);
+            for (int r = 0; r < n; ++r)
+                for (int v = 0; v < kCount; ++v) {
+                    const Vec residual =
+                        (output[r][v] + scratch_.output_bias[first + r]) * scratch_.output_inverse[first + r];
+                    log_weight[begin + v].add(factor * residual * residual);
+                }
+        }
+    }
+
     float* wide_bias(int i) const { return scratch_.wide_bias + static_cast<long>(i) * padded(model_.n_hidden); }
 
-    void fold(const ImputeRow& row, int attribute) {
+    void take(const ImputeRow& row, int attribute) {
         for (int c = row.start(attribute); c < row.end(attribute); ++c, ++n_narrow_) {
-            const float inverse = static_cast<float>(std::exp(-static_cast<double>(model_.log_scale[c])));
-            pack_row(scratch_.output_weight, n_narrow_, model_.n_hidden, row.output_row(c), nullptr, inverse);
-            scratch_.output_bias[n_narrow_] =
-                static_cast<float>((static_cast<double>(model_.output_bias[c]) - row.x[c]) * inverse);
+            scratch_.output_row[n_narrow_] = row.output_row(c);
+            scratch_.output_bias[n_narrow_] = model_.output_bias[c] - row.x[c];
+            scratch_.output_inverse[n_narrow_] = static_cast<float>(batch_.inverse_scale[c]);
         }
     }
 
@@ -89,8 +102,7 @@ class NumericalLikelihood {
         double square = 0;
         const float* q = model_.wide[wide].projection;
         for (int c = row.start(attribute); c < row.end(attribute); ++c, q += n) {
-            const double y = (static_cast<double>(row.x[c]) - model_.output_bias[c]) *
-                             std::exp(-static_cast<double>(model_.log_scale[c]));
+            const double y = (static_cast<double>(row.x[c]) - model_.output_bias[c]) * batch_.inverse_scale[c];
             square += y * y;
             for (int j = 0; j < n; ++j) u[j] += y * static_cast<double>(q[j]);
         }

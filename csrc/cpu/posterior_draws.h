@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/impute_scratch.h"
 #include "core/philox.h"
 #include "cpu/categorical_likelihood.h"
+#include "cpu/impute_scratch.h"
 #include "cpu/normal_quantile.h"
 #include "cpu/sample_decoder.h"
 
@@ -28,7 +28,7 @@ class PosteriorDraws {
         double total = 0;
         for (int k = 0; k < batch_.n_samples; ++k) {
             const long proposal = static_cast<long>(k / per_proposal) * batch_.n_blocks * kBlock;
-            const float log_weight = scratch_.log_weight[proposal + sample_place(k % per_proposal)];
+            const float log_weight = scratch_.log_weight[proposal + sample_place(k % per_proposal, kBlockLanes)];
             total += std::exp(static_cast<double>(log_weight) - top);
             scratch_.cumulative[k] = total;
         }
@@ -76,7 +76,7 @@ class PosteriorDraws {
         const float* scale = batch_.scale + latents;
         for (int l = 0; l < model_.n_latent; ++l)
             for (int lane = 0; lane < kBlock; ++lane) {
-                const long place = sample_place(chosen[lane < n ? lane : 0]);
+                const long place = sample_place(chosen[lane < n ? lane : 0], kBlockLanes);
                 const long block = static_cast<long>(proposal) * batch_.n_blocks + place / kBlock;
                 const float e = batch_.noise[(block * model_.n_latent + l) * kBlock + place % kBlock];
                 scratch_.input[static_cast<long>(l) * kBlock + lane] = mean[l] + scale[l] * e;

@@ -3,9 +3,9 @@
 // The mask likelihood needs one log for up to 64 attributes: sum log(1 + e^-|a|) = log prod(1 + e^-|a|) <= 64 log 2.
 #pragma once
 
-#include "core/impute_scratch.h"
 #include "cpu/dense.h"
 #include "cpu/impute_row.h"
+#include "cpu/impute_scratch.h"
 
 namespace vsae {
 namespace VSAE_ISA {

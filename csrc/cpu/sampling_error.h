@@ -18,19 +18,12 @@
 namespace vsae {
 namespace VSAE_ISA {
 
-inline constexpr double kLeastEffective = 4;  // samples; LEAST_EFFECTIVE in vsae_fast/ops/stopping.py
+inline constexpr double kLeastEffective = 6;  // samples; LEAST_EFFECTIVE in vsae_fast/ops/stopping.py
 
 class SamplingError {
    public:
-    // Used where there is a `tolerance`.
-    SamplingError(const ImportanceImputeModel& model, const ImputeScratch& scratch, float tolerance)
-        : model_(model), scratch_(scratch) {
-        if (tolerance <= 0) return;
-        for (int a = 0; a < model.n_attributes; ++a)
-            for (int c = model.attribute_start[a]; c < model.attribute_start[a + 1]; ++c)
-                scratch.precision[c] =
-                    model.attribute_kind[a] == kNumerical ? std::exp(-2.0 * model.log_scale[c]) : 1.0;
-    }
+    SamplingError(const ImportanceImputeModel& model, const ImportanceImputeBatch& batch, const ImputeScratch& scratch)
+        : model_(model), batch_(batch), scratch_(scratch) {}
 
     void prepare() {
         n_segments_ = 0;
@@ -72,7 +65,8 @@ class SamplingError {
             scratch_.square[c] = square;
             scratch_.cross[c] = cross;
             const double squares = square - 2 * y * cross + y * y * weight_square_;
-            worst = std::max(worst, squares * scratch_.precision[c]);
+            const double inverse = batch_.inverse_scale[c];
+            worst = std::max(worst, squares * inverse * inverse);
         });
         const double effective_size = sums.effective_size();
         if (effective_size < kLeastEffective) return HUGE_VAL;
@@ -94,6 +88,7 @@ class SamplingError {
 
    private:
     const ImportanceImputeModel& model_;
+    const ImportanceImputeBatch& batch_;
     const ImputeScratch& scratch_;
     int n_segments_ = 0;
     float reference_ = 0;

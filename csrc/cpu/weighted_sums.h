@@ -1,22 +1,22 @@
 // Sums over a row's samples: of their weights, of the last hidden vector and of class probabilities by weight.
 //
 // Weights count relative to a reference log-weight that moves only when a block exceeds it by kSlack, so that the sums
-// are rescaled a few times a row. Each of a block's 16 lanes has a sum of its own: eight of them are a segment's.
+// are rescaled a few times a row. Each lane of half a block has a sum of its own: four of them are a segment's.
 // Unobserved numbers are linear in the last hidden vector, so that the output layer meets the sums, not the samples.
 #pragma once
 
 #include <algorithm>
 
-#include "core/impute_scratch.h"
 #include "cpu/dense.h"
 #include "cpu/impute_row.h"
+#include "cpu/impute_scratch.h"
 
 namespace vsae {
 namespace VSAE_ISA {
 
 inline constexpr float kSlack = 8.0f;
 inline constexpr float kLowest = -1e38f;  // stands in for a log-weight that is not finite
-inline constexpr int kColumnsAtOnce = 4;  // enough sums to hide the latency of a multiply-add
+inline constexpr int kColumnsAtOnce = kHalfVectors < 8 ? 8 / kHalfVectors : 1;  // to hide the latency of a multiply-add
 
 class WeightedSums {
    public:
@@ -24,6 +24,7 @@ class WeightedSums {
 
     void clear() {
         reference_ = kLowest;
+        empty_ = true;
         for (int v = 0; v < kHalfVectors; ++v) weight_[v] = square_[v] = Vec{};
         std::fill_n(scratch_.hidden_sum, static_cast<long>(model_.n_hidden) * kBlockLanes, 0.0f);
         std::fill_n(scratch_.class_sum, static_cast<long>(model_.logits.n_out) * kBlockLanes, 0.0f);
@@ -37,6 +38,7 @@ class WeightedSums {
         if (top <= reference_ + kSlack) return;
         const Vec factor = exp(splat(reference_ - top));
         reference_ = top;
+        if (empty_) return;
         for (int v = 0; v < kHalfVectors; ++v) {
             weight_[v] *= factor;
             square_[v] *= factor * factor;
@@ -47,6 +49,7 @@ class WeightedSums {
 
     // Adds a block with its last hidden vectors [H, S]; the probabilities are the categorical likelihood's to add.
     void add(const Vec* weight, const float* hidden) {
+        empty_ = false;
         for (int v = 0; v < kVectors; ++v) {
             weight_[v % kHalfVectors] += weight[v];
             square_[v % kHalfVectors] += weight[v] * weight[v];
@@ -94,6 +97,7 @@ class WeightedSums {
     const ImportanceImputeModel& model_;
     const ImputeScratch& scratch_;
     float reference_ = kLowest;
+    bool empty_ = true;
     Vec weight_[kHalfVectors]{};
     Vec square_[kHalfVectors]{};
 
@@ -108,7 +112,11 @@ class WeightedSums {
         return sum;
     }
 
-    static double total(const Vec* lanes) { return of_segment(lanes, 0) + of_segment(lanes, 1); }
+    static double total(const Vec* lanes) {
+        double sum = 0;
+        for (int b = 0; b < kSegmentsPerBlock; ++b) sum += of_segment(lanes, b);
+        return sum;
+    }
 
     template <class Visit>
     static void visit_sums(int column, const float* lanes, Visit& visit) {

@@ -9,10 +9,10 @@ import torch
 from vsae_fast.ops.folded_decoders import FoldedDecoders
 
 # Samples of a proposal in a segment, and between two looks at the standard error; also in csrc/core/sample_order.h.
-SEGMENT, LOOK = 16, 32
+SEGMENT, LOOK = 8, 16
 SEGMENTS_PER_LOOK = LOOK // SEGMENT
 # Where a sample or two carry all of the weight, segments agree because they hold nothing else: such rows go on.
-LEAST_EFFECTIVE = 4
+LEAST_EFFECTIVE = 6
 
 
 def predicted_spreads(decoders: FoldedDecoders, mask: torch.Tensor) -> torch.Tensor:

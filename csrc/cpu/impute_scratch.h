@@ -1,37 +1,38 @@
 // Sizes of the memory that one thread of importance_impute works in. Nothing in it grows with N; only the log-weights
 // kept for draws grow with K.
-// Functions have internal linkage: units built for different instruction sets must not share one copy.
 #pragma once
 
 #include "core/importance_impute.h"
-#include "core/sample_order.h"
 #include "core/tile.h"
+#include "cpu/sample_block.h"
 
 namespace vsae {
+namespace VSAE_ISA {
 
 struct ImputeScratch {
-    float* input;            // [L + M, S], z then pi
-    float* hidden[2];        // [widest layer, S], layers alternate between the two
-    float* output;           // [widest block of outputs, S]
-    float* logits;           // [categorical columns, S]
-    float* output_weight;    // packed output rows of the narrow numerical columns that this row observes
-    float* output_bias;      // [padded narrow numerical columns]
-    float* wide_bias;        // [n_wide, padded(H)]
-    float* context_bias;     // [P, padded width of the first data layer]
-    float* proposal_offset;  // [P]
-    float* mask_centre;      // [padded width] of the first layers: bias and weights times the proposal's mean,
-    float* data_centre;      //   where the noise is a mirrored table
-    float* mask_product;     // [padded width, S / 2], weights times scaled noise, for a block's samples and their
-    float* data_product;     //   images
-    float* hidden_sum;       // [H, lanes of a block], weighted sum of the last hidden vector
-    float* class_sum;        // [categorical columns, lanes of a block], weighted sum of the class probabilities
-    double* projected;       // [H], once a row
-    double* precision;       // [D] of numbers given z, 1 for levels, where a tolerance is given
-    double* before;          // [D, segments of a block], weighted sums up to the last look
-    double* square;          // [D] sum of squares of the segments' sums
-    double* cross;           // [D] sum of their products with the segments' weights
-    float* log_weight;       // [P, blocks, S], where draws are wanted
-    double* cumulative;      // [K]
+    float* input;              // [L + M, S], z then pi
+    float* hidden[2];          // [widest layer, S], layers alternate between the two
+    float* output;             // [H, S] where there are wide numerical attributes
+    float* logits;             // [categorical columns, S]
+    const float** output_row;  // [narrow numerical columns that this row observes], weights of each, padded
+    float* output_bias;        // theirs, less the observed value
+    float* output_inverse;     // 1 / scale
+    float* wide_bias;          // [n_wide, padded(H)]
+    float* context_bias;       // [P, padded width of the first data layer]
+    float* proposal_offset;    // [P]
+    float* mean_quads;         // [L, rows of a tile], the proposal's mean
+    float* mask_centre;        // [padded width] of the first layers: bias and weights times the proposal's mean,
+    float* data_centre;        //   where the noise is a mirrored table
+    float* mask_product;       // [padded width, S / 2], weights times scaled noise, for a block's samples and their
+    float* data_product;       //   images
+    float* hidden_sum;         // [H, lanes of a block], weighted sum of the last hidden vector
+    float* class_sum;          // [categorical columns, lanes of a block], weighted sum of the class probabilities
+    double* projected;         // [H], once a row
+    double* before;      // [D, segments of a block], weighted sums up to the last look, where a tolerance is given
+    double* square;      // [D] sum of squares of the segments' sums
+    double* cross;       // [D] sum of their products with the segments' weights
+    float* log_weight;   // [P, blocks, S], where draws are wanted
+    double* cumulative;  // [K]
 };
 
 static inline int widest_layer(const ImportanceImputeModel& model) {
@@ -62,7 +63,7 @@ static inline long lay_out(const ImportanceImputeModel& model, const ImportanceI
     };
     const auto take_doubles = [&](long doubles) { return reinterpret_cast<double*>(take(2 * doubles)); };
     const long widest = padded(widest_layer(model));
-    const long narrow = padded(narrow_columns(model));
+    const long narrow = narrow_columns(model) + kMostRowsAtOnce;
     const long hidden = padded(model.n_hidden);
     const long logits = padded(model.logits.n_out);
     const long columns = batch.tolerance > 0 ? model.n_columns : 0;
@@ -70,15 +71,17 @@ static inline long lay_out(const ImportanceImputeModel& model, const ImportanceI
     scratch->input = take(static_cast<long>(model.n_latent + model.n_attributes) * kBlock);
     scratch->hidden[0] = take(widest * kBlock);
     scratch->hidden[1] = take(widest * kBlock);
-    scratch->output = take((model.n_wide && hidden > narrow ? hidden : narrow) * kBlock);
+    scratch->output = take(model.n_wide ? hidden * kBlock : 0);
     scratch->logits = take(logits * kBlock);
-    scratch->output_weight = take(narrow * model.n_hidden);
+    scratch->output_row = reinterpret_cast<const float**>(take_doubles(narrow));  // of the same size at most
     scratch->output_bias = take(narrow);
+    scratch->output_inverse = take(narrow);
     scratch->wide_bias = take(model.n_wide * hidden);
     scratch->context_bias = take(batch.n_proposals * widest);
     scratch->proposal_offset = take(batch.n_proposals);
     const long mask_width = batch.mirrored ? padded(model.mask_layers[0].n_out) : 0;
     const long data_width = batch.mirrored ? padded(model.data_layers[0].n_out) : 0;
+    scratch->mean_quads = take(batch.mirrored ? static_cast<long>(model.n_latent) * kTileRows : 0);
     scratch->mask_centre = take(mask_width);
     scratch->data_centre = take(data_width);
     scratch->mask_product = take(mask_width * kBlockLanes);
@@ -86,7 +89,6 @@ static inline long lay_out(const ImportanceImputeModel& model, const ImportanceI
     scratch->hidden_sum = take(static_cast<long>(model.n_hidden) * kBlockLanes);
     scratch->class_sum = take(logits * kBlockLanes);
     scratch->projected = take_doubles(model.n_hidden);
-    scratch->precision = take_doubles(columns);
     scratch->before = take_doubles(columns * kSegmentsPerBlock);
     scratch->square = take_doubles(columns);
     scratch->cross = take_doubles(columns);
@@ -95,4 +97,5 @@ static inline long lay_out(const ImportanceImputeModel& model, const ImportanceI
     return used;
 }
 
+}  // namespace VSAE_ISA
 }  // namespace vsae
