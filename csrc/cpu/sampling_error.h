@@ -52,7 +52,9 @@ class SamplingError {
 
         const double weight = sums.total_weight();
         double worst = 0;
+        bool complete = true;
         sums.visit_unobserved(row, [&](int c, const double* total) {
+            complete = false;
             double* before = scratch_.before + static_cast<long>(c) * kSegmentsPerBlock;
             double square = shift * shift * scratch_.square[c], cross = shift * shift * scratch_.cross[c], y = 0;
             for (int b = 0; b < kSegmentsPerBlock; ++b) {
@@ -68,6 +70,7 @@ class SamplingError {
             const double inverse = batch_.inverse_scale[c];
             worst = std::max(worst, squares * inverse * inverse);
         });
+        if (complete) return 0;
         const double effective_size = sums.effective_size();
         if (effective_size < kLeastEffective) return HUGE_VAL;
         const double freedom = n_segments_ - 1.0;

@@ -52,6 +52,7 @@ def segments_needed(
     torch.Tensor of int64, shape (N,)
         0 where all of them do not suffice.
     """
+    complete = torch.isinf(unit).all(-1)  # nothing to be uncertain of
     needed = torch.zeros(weight.shape[1], dtype=torch.int64, device=weight.device)
     for b in range(len(weight), least - 1, -SEGMENTS_PER_LOOK):
         w, s = weight[:b], total[:b]
@@ -62,5 +63,6 @@ def segments_needed(
         variance = (squares / (w.sum(0).unsqueeze(-1) * unit) ** 2).amax(-1)
         error = widened * (variance / (1 + variance * effective_size)).sqrt()
         error = torch.minimum(error, effective_size.rsqrt())  # the samples' spread is no more than the whole
-        needed = torch.where((error <= tolerance) & (effective_size >= LEAST_EFFECTIVE), b, needed)
+        enough = (effective_size >= LEAST_EFFECTIVE) | complete
+        needed = torch.where((error <= tolerance) & enough, b, needed)
     return needed
