@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from vsae_fast import VSAEImputer, impute
+from vsae_fast.imputation import noise_table
 
 QUICK = {"epochs": 2, "n_samples": 20, "random_state": 0}
 
@@ -143,6 +144,15 @@ def test_one_row_no_hole_all_holes(fitted, table):
     assert not result.isna().any(axis=None)
     pd.testing.assert_series_equal(result.iloc[0], result.iloc[1], check_names=False)
     assert len(fitted.transform(table.iloc[[0]])) == 1
+
+
+def test_later_calls_make_no_noise_anew(fitted, table):
+    """For one row the tables of an ensemble took longer than everything else together."""
+    fitted.transform(table.iloc[[0]])
+    before = noise_table.cache_info()
+    fitted.transform(table.iloc[[0]])
+    after = noise_table.cache_info()
+    assert (after.misses, after.hits - before.hits) == (before.misses, len(fitted.models_))
 
 
 def test_a_column_complete_at_fit_may_have_holes_later(table):

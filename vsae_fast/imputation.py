@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import lru_cache
 
 import torch
 
@@ -21,6 +22,10 @@ logger = logging.getLogger("vsae_fast")
 CHUNK_ROWS, CHUNK_FLOATS, MOST_CHUNK_ROWS = 2048, 1 << 19, 1 << 13
 # A GPU wants more rows at once, but not more than so many values of a row's segments of samples (not measured).
 CHUNK_ROWS_ON_GPU, CHUNK_FLOATS_ON_GPU = 1 << 16, 1 << 27
+
+# A table follows from its name, and making it takes longer than imputing a row: those of an ensemble are kept for the
+# next call. Nobody writes to them.
+noise_table = lru_cache(maxsize=32)(latent_noise)
 
 
 def chunk_rows(device: torch.device, n_samples: int, n_columns: int) -> int:
@@ -92,7 +97,7 @@ class RowImputer:
         self._encoders = model.folded_encoders(torch.float32 if kernel else torch.float64)
         self._decoders = model.folded(torch.float32)
         n_samples = math.ceil(n_samples / n_fills) * n_fills
-        self._noise = latent_noise(sampler, seed, (n_samples, model.n_latent)).to(self._device)
+        self._noise = noise_table(sampler, seed, (n_samples, model.n_latent)).to(self._device)
         fill = standard_normal(seed, FILL, (n_fills, model.layout.n_columns))
         self._fill = fill.to(self._encoders.head.weight) if model.config.fill == "noise" else None
         self._visible_weight = visible_weight
