@@ -23,8 +23,8 @@ CHUNK_ROWS, CHUNK_FLOATS, MOST_CHUNK_ROWS = 2048, 1 << 19, 1 << 13
 # A GPU wants more rows at once, but not more than so many values of a row's segments of samples (not measured).
 CHUNK_ROWS_ON_GPU, CHUNK_FLOATS_ON_GPU = 1 << 16, 1 << 27
 
-# A table follows from its name, and making it takes longer than imputing a row: those of an ensemble are kept for the
-# next call. Nobody writes to them.
+# A table follows from its name, and making it takes as long as imputing a row with it: those of an ensemble are kept
+# for the next call. Nobody writes to them.
 noise_table = lru_cache(maxsize=32)(latent_noise)
 
 
