@@ -139,8 +139,8 @@ static inline void dense_triangle(const float* packed, const float* bias, int n,
     }
 }
 
-// Products of kRows rows of weights that stand anywhere with kCount vectors of samples, [n_in, S].
-template <int kRows, int kCount>
+// Products of kRows rows of weights that stand anywhere with kCount vectors of inputs that are kStride floats apart.
+template <int kStride, int kRows, int kCount>
 static void products_of_rows(const float* const* rows, int n_in, const float* in, Vec (&sum)[kRows][kCount]) {
     static_assert(kRows <= kMostRowsAtOnce);
     const float* weight[kRows];
@@ -153,7 +153,7 @@ static void products_of_rows(const float* const* rows, int n_in, const float* in
     VSAE_UNROLL_BY_FOUR
     for (int i = 0; i < n_in; ++i) {
         Vec x[kCount];
-        for (int v = 0; v < kCount; ++v) x[v] = load(in + static_cast<long>(i) * kBlock + v * kLanes);
+        for (int v = 0; v < kCount; ++v) x[v] = load(in + static_cast<long>(i) * kStride + v * kLanes);
         VSAE_UNROLL
         for (int r = 0; r < kRows; ++r)
             for (int v = 0; v < kCount; ++v) own[r][v] += weight[r][i] * x[v];

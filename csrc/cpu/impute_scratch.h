@@ -28,11 +28,11 @@ struct ImputeScratch {
     float* hidden_sum;         // [H, lanes of a block], weighted sum of the last hidden vector
     float* class_sum;          // [categorical columns, lanes of a block], weighted sum of the class probabilities
     double* projected;         // [H], once a row
-    double* before;      // [D, segments of a block], weighted sums up to the last look, where a tolerance is given
-    double* square;      // [D] sum of squares of the segments' sums
-    double* cross;       // [D] sum of their products with the segments' weights
-    float* log_weight;   // [P, blocks, S], where draws are wanted
-    double* cumulative;  // [K]
+    double* before;            // [D, segments of a block], weighted sums up to the last look
+    double* square;            // [D] sum of squares of the segments' sums; all three where a tolerance is given
+    double* cross;             // [D] sum of their products with the segments' weights
+    float* log_weight;         // [P, blocks, S], where draws are wanted
+    double* cumulative;        // [K]
 };
 
 static inline int widest_layer(const ImportanceImputeModel& model) {

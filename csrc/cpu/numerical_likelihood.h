@@ -74,7 +74,7 @@ class NumericalLikelihood {
         const int n = n_narrow_ - first < kRows ? n_narrow_ - first : kRows;
         for (int begin = 0; begin < kVectors; begin += kCount) {
             Vec output[kRows][kCount];
-            products_of_rows(scratch_.output_row + first, model_.n_hidden, hidden + begin * kLanes, output);
+            products_of_rows<kBlock>(scratch_.output_row + first, model_.n_hidden, hidden + begin * kLanes, output);
             for (int r = 0; r < n; ++r)
                 for (int v = 0; v < kCount; ++v) {
                     const Vec residual =

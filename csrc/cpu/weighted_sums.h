@@ -130,16 +130,11 @@ class WeightedSums {
         const float* weight[kColumnsAtOnce];
         for (int i = 0; i < kColumnsAtOnce; ++i) weight[i] = row.output_row(columns[i < n ? i : 0]);
         Vec sum[kColumnsAtOnce][kHalfVectors];
-        for (int i = 0; i < kColumnsAtOnce; ++i)
-            for (int v = 0; v < kHalfVectors; ++v) sum[i][v] = model_.output_bias[columns[i < n ? i : 0]] * weight_[v];
-        for (int j = 0; j < model_.n_hidden; ++j)
-            for (int v = 0; v < kHalfVectors; ++v) {
-                const Vec hidden = load(scratch_.hidden_sum + j * kBlockLanes + v * kLanes);
-                for (int i = 0; i < kColumnsAtOnce; ++i) sum[i][v] += weight[i][j] * hidden;
-            }
+        products_of_rows<kBlockLanes>(weight, model_.n_hidden, scratch_.hidden_sum, sum);
         for (int i = 0; i < n; ++i) {
             alignas(64) float lanes[kBlockLanes];
-            for (int v = 0; v < kHalfVectors; ++v) store(lanes + v * kLanes, sum[i][v]);
+            for (int v = 0; v < kHalfVectors; ++v)
+                store(lanes + v * kLanes, sum[i][v] + model_.output_bias[columns[i]] * weight_[v]);
             visit_sums(columns[i], lanes, visit);
         }
     }
