@@ -153,6 +153,8 @@ class RowImputer:
                 logger.warning("out of memory; going on with %d rows at a time", self.chunk_rows)
                 continue
             start += self.chunk_rows
+        if len(parts) == 1:
+            return parts[0]
         return Imputation(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
     def _chunk(
