@@ -61,9 +61,9 @@ class CategoricalLikelihood {
             float* logits = of(a);
             Vec share[kVectors];
             for (int v = 0; v < kVectors; ++v) share[v] = weight[v] / exponentiate(logits + v * kLanes, row.width(a));
-            float* sums = scratch_.class_sum + static_cast<long>(model_.first_logit[a]) * kBlockLanes;
+            float* sums = scratch_.class_sum + static_cast<long>(model_.first_logit[a]) * kSumLanes;
             for (int j = 0; j < row.width(a); ++j)
-                WeightedSums::add_block(share, logits + static_cast<long>(j) * kBlock, sums + j * kBlockLanes);
+                WeightedSums::add_block(share, logits + static_cast<long>(j) * kBlock, sums + j * kSumLanes);
         }
     }
 

@@ -14,8 +14,12 @@
 namespace vsae {
 namespace VSAE_ISA {
 
+// A vector may hold a whole block, both halves of it: then no half has products of its own to share with the other, and
+// every sample has a sum of its own in place of every pair.
+inline constexpr bool kHalvesApart = kLanes <= kBlockLanes;
 inline constexpr int kVectors = kBlock / kLanes;
-inline constexpr int kHalfVectors = kBlockLanes / kLanes;  // of half a block
+inline constexpr int kHalfVectors = kHalvesApart ? kBlockLanes / kLanes : 1;
+inline constexpr int kSumLanes = kHalvesApart ? kBlockLanes : kBlock;
 #if defined(__aarch64__) || defined(__AVX512F__)
 inline constexpr bool kManyRegisters = true;
 #else

@@ -72,6 +72,8 @@ class RowImputer {
     long number_ = 0;
     double row_constant_ = 0;  // the part of log w that does not depend on the sample
 
+    bool by_halves() const { return kHalvesApart && batch_.mirrored; }
+
     const float* latents(const float* values, int proposal) const {
         return values + (number_ * batch_.n_proposals + proposal) * model_.n_latent;
     }
@@ -103,7 +105,7 @@ class RowImputer {
             if (batch_.context) add_context(p);
         }
         row_constant_ += first;
-        if (batch_.mirrored) mirrored_.prepare(latents(batch_.mean, 0), latents(batch_.scale, 0), first_bias(0));
+        if (by_halves()) mirrored_.prepare(latents(batch_.mean, 0), latents(batch_.scale, 0), first_bias(0));
 
         sums_.clear();
         if (batch_.tolerance > 0) error_.prepare();
@@ -128,7 +130,7 @@ class RowImputer {
         Sum log_weight[kVectors];
         for (int v = 0; v < kVectors; ++v) log_weight[v].total = splat(scratch_.proposal_offset[proposal]);
         const float* hidden;
-        if (batch_.mirrored) {
+        if (by_halves()) {
             mirrored_.begin_block(block, log_weight);
             decoder_.score_mask(row_, decoder_.mask_logits(mirrored_.mask_layer(model_.negative_slope)), log_weight);
             hidden = decoder_.decode(mirrored_.data_layer(model_.negative_slope));

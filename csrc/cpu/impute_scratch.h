@@ -25,8 +25,8 @@ struct ImputeScratch {
     float* data_centre;        //   where the noise is a mirrored table
     float* mask_product;       // [padded width, S / 2], weights times scaled noise, for a block's samples and their
     float* data_product;       //   images
-    float* hidden_sum;         // [H, lanes of a block], weighted sum of the last hidden vector
-    float* class_sum;          // [categorical columns, lanes of a block], weighted sum of the class probabilities
+    float* hidden_sum;         // [H, lanes with a sum], weighted sum of the last hidden vector
+    float* class_sum;          // [categorical columns, lanes with a sum], weighted sum of the class probabilities
     double* projected;         // [H], once a row
     double* before;            // [D, segments of a block], weighted sums up to the last look
     double* square;            // [D] sum of squares of the segments' sums; all three where a tolerance is given
@@ -86,8 +86,8 @@ static inline long lay_out(const ImportanceImputeModel& model, const ImportanceI
     scratch->data_centre = take(data_width);
     scratch->mask_product = take(mask_width * kBlockLanes);
     scratch->data_product = take(data_width * kBlockLanes);
-    scratch->hidden_sum = take(static_cast<long>(model.n_hidden) * kBlockLanes);
-    scratch->class_sum = take(logits * kBlockLanes);
+    scratch->hidden_sum = take(static_cast<long>(model.n_hidden) * kSumLanes);
+    scratch->class_sum = take(logits * kSumLanes);
     scratch->projected = take_doubles(model.n_hidden);
     scratch->before = take_doubles(columns * kSegmentsPerBlock);
     scratch->square = take_doubles(columns);

@@ -107,8 +107,8 @@ class MirroredLatents {
 
     // Weights times scaled noise, [n_out, half a block].
     void multiply(const DenseLayer& layer, float* product) const {
-        dense_tiles<kBlockLanes>(layer.weight, floats_per_tile(layer), model_.n_latent, layer.n_out, scratch_.input,
-                                 product, Plain{});
+        dense_tiles<kHalfVectors * kLanes>(layer.weight, floats_per_tile(layer), model_.n_latent, layer.n_out,
+                                           scratch_.input, product, Plain{});
     }
 };
 

@@ -37,9 +37,9 @@ class SampleDecoder {
         Vec product[kVectors], total[kVectors] = {};
         for (int v = 0; v < kVectors; ++v) product[v] = splat(1.0f);
         for (int a = 0; a < model_.n_attributes; ++a) {
-            for (int v = 0; v < kVectors; v += 2) {
-                Vec logit[2], tail[2], factor[2], inverse[2];
-                for (int i = 0; i < 2; ++i) {
+            for (int v = 0; v < kVectors; v += kTogether) {
+                Vec logit[kTogether], tail[kTogether], factor[kTogether], inverse[kTogether];
+                for (int i = 0; i < kTogether; ++i) {
                     logit[i] = load(logits + a * kBlock + (v + i) * kLanes);
                     tail[i] = exp_negative(-abs(logit[i]));
                     factor[i] = 1.0f + tail[i];
@@ -47,7 +47,7 @@ class SampleDecoder {
                     product[v + i] *= factor[i];
                 }
                 reciprocals(factor, inverse);  // sigmoid(|logit|)
-                for (int i = 0; i < 2; ++i)
+                for (int i = 0; i < kTogether; ++i)
                     store(pi + a * kBlock + (v + i) * kLanes, logit[i] < 0.0f ? tail[i] * inverse[i] : inverse[i]);
             }
             if ((a + 1) % kFactorsPerLog == 0)
@@ -74,6 +74,7 @@ class SampleDecoder {
     }
 
    private:
+    static constexpr int kTogether = kVectors == 1 ? 1 : 2;  // reciprocals
     const ImportanceImputeModel& model_;
     const ImputeScratch& scratch_;
 
@@ -82,11 +83,12 @@ class SampleDecoder {
     }
 
     // One division for two reciprocals of values between 1 and 2: a division costs as much as ten multiplications.
-    static void reciprocals(const Vec* x, Vec* inverse) {
+    static void reciprocals(const Vec (&x)[2], Vec (&inverse)[2]) {
         const Vec both = 1.0f / (x[0] * x[1]);
         inverse[0] = both * x[1];
         inverse[1] = both * x[0];
     }
+    static void reciprocals(const Vec (&x)[1], Vec (&inverse)[1]) { inverse[0] = 1.0f / x[0]; }
 };
 
 }  // namespace VSAE_ISA
