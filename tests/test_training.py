@@ -12,6 +12,7 @@ from vsae_fast.hidden_cells import imputation_error
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import HideAndScore, TwoPhase
+from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import EPOCH_RANGE, build_preset
 from vsae_fast.training import History, TrainingPlan, batches, one_cycle, split, train
 
@@ -239,6 +240,19 @@ def test_paper_training_is_the_appendix(layout, rate, epochs):
     assert isinstance(preset.objective, TwoPhase)
     assert (preset.objective.warmup_epochs, preset.objective.n_unobserved_samples) == (100, 100)
     assert (preset.n_samples, preset.visible_weight) == (1000, 1.0)
+
+
+def test_auto_hides_less_where_most_columns_are_numbers():
+    def hidden(kinds, widths):
+        return build_preset("auto", AttributeLayout(kinds, widths), 1000, 2500).objective.hidden_share
+
+    number, level = ("numerical",), ("categorical",)
+    of_levels = hidden(level, (3,))
+    of_numbers = hidden(number, (1,))
+    assert sum(of_numbers) < sum(of_levels)
+    assert hidden(number * 2 + level, (1, 1, 3)) == of_numbers
+    assert hidden(number + level, (1, 3)) == of_levels  # no majority
+    assert hidden(number * 2, (784, 784)) == of_levels  # images
 
 
 def test_auto_plan_has_a_floor_of_steps():

@@ -125,6 +125,10 @@ MANY_CELLS = 50_000  # from here on seeds agree: on mushroom one network is as g
 # A row stops sampling once its values are known to this share of their predicted spread: an error of a twentieth adds
 # an eighth of a per cent to the root mean squared error.
 TOLERANCE = 0.05
+# Of a row's observed cells, where most columns are numbers. Those that nearly follow from others are learned from rows
+# in which the others are seen: 7 to 10 % less error on breast cancer, a per cent or none elsewhere. Levels gain nothing
+# by that, and large tables of them lose a per cent.
+HIDDEN_SHARE_OF_NUMBERS = (0.15, 0.35)
 
 
 AUTO_COLUMNS = NetworkConfig(
@@ -152,13 +156,21 @@ def patience(epochs: int) -> int:
     return max(math.ceil(PATIENCE * epochs), 1)
 
 
+def hide_and_score(layout: AttributeLayout) -> HideAndScore:
+    """The objective of ``auto``: how much it hides depends on what the columns are."""
+    mostly_numbers = 2 * layout.kinds.count("numerical") > len(layout.kinds)
+    if mostly_numbers and not widest_block(layout):
+        return HideAndScore(hidden_share=HIDDEN_SHARE_OF_NUMBERS)
+    return HideAndScore()
+
+
 def auto(layout: AttributeLayout, n_rows: int, n_observed: int) -> Preset:
     """Hide-and-score with the skip path; epochs follow the rows, weight decays the observed cells."""
     batch_size = 32 if n_rows < 1000 else 64 if n_rows < 3000 else 128
     steps_per_epoch = math.ceil(n_rows / batch_size)
     epochs = min(max(math.ceil(TARGET_STEPS / steps_per_epoch), EPOCH_RANGE[0]), EPOCH_RANGE[1])
     low, high = WEIGHT_DECAY_RANGE
-    objective = HideAndScore()
+    objective = hide_and_score(layout)
     weight_decay = min(max(WEIGHT_DECAY_CELLS / max(n_observed, 1), low), high)
     around = DECAY_FACTORS if weight_decay > low else (1.0,)
     weight_decays = tuple(factor * weight_decay for factor in around if factor * weight_decay >= low)
