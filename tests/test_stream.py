@@ -177,9 +177,9 @@ def test_killed_at_any_moment(source, tmp_path):
         "impute_parquet(*sys.argv[1:], max_train_rows=200, epochs=20, n_models=1, n_samples=200)\n"
     )
     options = {"max_train_rows": 200, "epochs": 20, "n_models": 1, "n_samples": 200}
-    impute_parquet(source, tmp_path / "first.parquet", **options)  # what is loaded once is no part of the time
+    impute_parquet(source, tmp_path / "whole.parquet", **options)  # what is loaded once is no part of the time
     begin = time.perf_counter()
-    impute_parquet(source, tmp_path / "whole.parquet", **options)
+    impute_parquet(source, tmp_path / "whole.parquet", overwrite=True, **options)
     eighth = (time.perf_counter() - begin) / 8
     target, n_kills = tmp_path / "out.parquet", 0
     while not target.exists():
