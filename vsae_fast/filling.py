@@ -91,10 +91,10 @@ def expected_values(imputer: EnsembleImputer) -> Values:
     def values(x: torch.Tensor, mask: torch.Tensor, start: int) -> torch.Tensor:
         del start
         # In numpy, which leaves torch's pool asleep: its threads would go on spinning beside the kernels' own.
-        values, observed = x.numpy(), mask.numpy()
+        filled, observed = x.numpy(), mask.numpy()
         rows = np.flatnonzero((observed == 0).any(axis=1))
-        result = imputer.run(torch.from_numpy(values[rows]), torch.from_numpy(observed[rows]))
-        values[rows] = result.imputed.numpy()
+        result = imputer.run(torch.from_numpy(filled[rows]), torch.from_numpy(observed[rows]))
+        filled[rows] = result.imputed.numpy()
         return x
 
     return values
