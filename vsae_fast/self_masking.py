@@ -3,13 +3,15 @@
 Networks learn from the cells that were observed, and so do their predictions. Where a column masks itself, the cells
 that are missing are other ones. Both are described together, given the other columns of a row::
 
-    x | others            ~ N(shift + slope prediction, scale^2)
+    x | others            = shift + slope prediction + scale sinh((arsinh(z) + skewness) / tailweight),   z ~ N(0, 1)
     p(observed | x)       = expit(intercept + coefficient x)
 
 which is the self-masking of Ipsen, Mattei and Frellsen (not-MIWAE, ICLR 2021), with the selection of Diggle and Kenward
-(1994), on top of a trained model. Fitted by maximum likelihood to known cells, as the model predicts them from the
-other columns, and to the predictions of the missing ones. What identifies it is the shape of the normal distribution,
-and that nothing but ``x`` decides: the caller has to know that much.
+(1994), on top of a trained model. What is left of a value is sinh-arcsinh distributed (Jones and Pewsey, Biometrika
+2009): normal with skewness 0 and tailweight 1, else skewed, with heavier or lighter tails. Fitted by maximum likelihood
+to known cells, as the model predicts them from the other columns, and to the predictions of the missing ones. What
+identifies it is that the other columns predict ``x`` and, given ``x``, tell nothing about the mask, and for the rest
+the form of that distribution: the caller has to know that much.
 """
 
 from __future__ import annotations
@@ -21,16 +23,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from scipy.special import expit, log_expit
+from scipy.special import log_expit
 
 from vsae_fast.table.column import FloatArray
 
 MOST_CELLS = 5000  # known and missing ones that a term is fitted to
-NODES = 40  # of Gauss and Hermite's quadrature in the fit
+# Of the fit's quadrature.
+NODES, WEIGHTS = (torch.from_numpy(values) for values in np.polynomial.hermite_e.hermegauss(40))
 GRID, REACH = 401, 6.0  # points of the distribution of a missing cell, and how many deviations they reach
-PRIOR = 2.5  # standard deviation of the coefficient, which keeps it finite where the mask is a threshold
+# Standard deviations of priors: the coefficient's keeps it finite where the mask is a threshold; those of the shape,
+# and its bounds, keep tails that nobody has seen from explaining which cells are missing.
+PRIOR, PRIOR_SKEWNESS, PRIOR_LOG_TAILWEIGHT = 2.5, 1.0, 0.5
 STARTS = (0.0, -1.0, 1.0, -3.0, 3.0)
-BOUNDS = [(-5.0, 5.0), (-1.0, 6.0), (-4.0, 2.0), (-15.0, 15.0), (-15.0, 15.0)]
+BOUNDS = [(-5.0, 5.0), (-1.0, 6.0), (-4.0, 2.0), (-15.0, 15.0), (-15.0, 15.0), (-1.0, 1.0), (-0.5, 0.5)]
 
 
 class SelfMasking(NamedTuple):
@@ -42,6 +47,9 @@ class SelfMasking(NamedTuple):
         Of the value given the model's prediction, before cells were masked.
     intercept, coefficient : float
         Of the logit of being observed.
+    skewness, tailweight : float
+        Shape of what the prediction leaves. 0 and 1 are the normal distribution, and stand for files of before there
+        were any.
     """
 
     shift: float
@@ -49,6 +57,8 @@ class SelfMasking(NamedTuple):
     scale: float
     intercept: float
     coefficient: float
+    skewness: float = 0.0
+    tailweight: float = 1.0
 
 
 def term_of(
@@ -101,63 +111,60 @@ def fit_self_masking(
     n_known, n_missing : int
         Cells that these stand for.
     """
-    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-    weights = weights / weights.sum()
+    cells = torch.from_numpy(known), torch.from_numpy(predicted_known), torch.from_numpy(predicted_missing)
+
+    def value_and_gradient(parameters: FloatArray) -> tuple[float, FloatArray]:
+        with torch.enable_grad():  # whatever the caller fits under
+            leaf = torch.tensor(parameters, requires_grad=True)
+            value = negative_log_likelihood(leaf, *cells, n_known, n_missing)
+            (gradient,) = torch.autograd.grad(value, leaf)
+        return value.item(), gradient.numpy()
+
     share = n_known / (n_known + n_missing)
     residual = max(float((known - predicted_known).std()), 1e-3)
     best = None
     for coefficient in STARTS:
-        start = [0.0, 1.0, math.log(residual), math.log(share / (1 - share)), coefficient]
-        found = minimize(
-            negative_log_likelihood, start, jac=True, method="L-BFGS-B", bounds=BOUNDS,
-            args=(known, predicted_known, predicted_missing, n_known, n_missing, nodes, weights),
-        )  # fmt: skip
+        start = [0.0, 1.0, math.log(residual), math.log(share / (1 - share)), coefficient, 0.0, 0.0]
+        found = minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=BOUNDS)
         if best is None or found.fun < best.fun:
             best = found
     assert best is not None
-    shift, slope, log_scale, intercept, coefficient = (float(value) for value in best.x)
-    return SelfMasking(shift, slope, math.exp(log_scale), intercept, coefficient)
+    shift, slope, log_scale, intercept, coefficient, skewness, log_tailweight = (float(value) for value in best.x)
+    return SelfMasking(shift, slope, math.exp(log_scale), intercept, coefficient, skewness, math.exp(log_tailweight))
 
 
 def negative_log_likelihood(
-    parameters: FloatArray,
-    known: FloatArray,
-    predicted_known: FloatArray,
-    predicted_missing: FloatArray,
+    parameters: torch.Tensor,
+    known: torch.Tensor,
+    predicted_known: torch.Tensor,
+    predicted_missing: torch.Tensor,
     n_known: int,
     n_missing: int,
-    nodes: FloatArray,
-    weights: FloatArray,
-) -> tuple[float, FloatArray]:
-    """Value and gradient, with the prior of the coefficient; parameters as in :class:`SelfMasking`, the scale's log."""
-    shift, slope, log_scale, intercept, coefficient = parameters
-    scale = math.exp(log_scale)
+) -> torch.Tensor:
+    """With the priors; parameters as in :class:`SelfMasking`, the logarithms of the scale and of the tailweight."""
+    shift, slope, log_scale, intercept, coefficient, skewness, log_tailweight = parameters
+    scale, tailweight = log_scale.exp(), log_tailweight.exp()
     error = (known - shift - slope * predicted_known) / scale
-    logit = intercept + coefficient * known
-    of_known = -0.5 * error**2 - log_scale + log_expit(logit)
-    hidden = expit(-logit)
-    d_known = np.stack([error / scale, error * predicted_known / scale, error**2 - 1, hidden, hidden * known])
-
-    x = (shift + slope * predicted_missing)[:, None] + scale * nodes
-    seen = expit(intercept + coefficient * x)
-    q = (1 - seen) * weights
-    total = q.sum(1) + 1e-300
-    through = q * seen / total[:, None]  # minus the derivative of the logarithm by the logit, node by node
-    each = through.sum(1)
-    d_missing = -np.stack([
-        coefficient * each, coefficient * each * predicted_missing, coefficient * scale * (through @ nodes), each,
-        (through * x).sum(1),
-    ])  # fmt: skip
-    value = n_known * of_known.mean() + n_missing * np.log(total).mean() - 0.5 * (coefficient / PRIOR) ** 2
-    gradient = n_known * d_known.mean(1) + n_missing * d_missing.mean(1)
-    gradient[4] -= coefficient / PRIOR**2
-    return -float(value), -gradient
+    angle = tailweight * error.asinh() - skewness  # of the hyperbolic functions; sinh(angle) is standard normal
+    of_known = (
+        angle.cosh().log() - 0.5 * angle.sinh() ** 2 - 0.5 * (error**2).log1p() + log_tailweight - log_scale
+        + torch.nn.functional.logsigmoid(intercept + coefficient * known)
+    )  # fmt: skip
+    left = scale * ((NODES.asinh() + skewness) / tailweight).sinh()
+    x = (shift + slope * predicted_missing)[:, None] + left
+    of_missing = ((-intercept - coefficient * x).sigmoid() @ WEIGHTS / math.sqrt(2 * math.pi)).clamp_min(1e-300).log()
+    priors = (
+        (coefficient / PRIOR) ** 2 + (skewness / PRIOR_SKEWNESS) ** 2 + (log_tailweight / PRIOR_LOG_TAILWEIGHT) ** 2
+    )
+    value: torch.Tensor = 0.5 * priors - n_known * of_known.mean() - n_missing * of_missing.mean()
+    return value
 
 
 def _missing(term: SelfMasking, predicted: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Points of each missing cell's distribution and their probabilities, both (N, GRID)."""
     t = np.linspace(-REACH, REACH, GRID)
-    x = (term.shift + term.slope * predicted)[:, None] + term.scale * t
+    left = term.scale * np.sinh((np.arcsinh(t) + term.skewness) / term.tailweight)
+    x = (term.shift + term.slope * predicted)[:, None] + left
     log_p = -0.5 * t**2 + log_expit(-(term.intercept + term.coefficient * x))
     p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
     return x, p / p.sum(axis=1, keepdims=True)
