@@ -13,6 +13,7 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from tests.test_estimator import mixed_table
 from vsae_fast import VSAEImputer
+from vsae_fast.self_masking import SelfMasking
 
 QUICK = {"epochs": 2, "n_samples": 20, "random_state": 0}
 
@@ -95,7 +96,7 @@ def test_loading_runs_no_code(path):
     assert path.read_bytes()[8:9] == b"{"
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["vsae_fast"])
-    assert header["version"] == 4
+    assert header["version"] == 5
     assert header["package"]
     assert header["noise"].startswith("philox")
 
@@ -105,6 +106,12 @@ def rewrite(path, **changes):
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["vsae_fast"])
     save_file(tensors, path, {"vsae_fast": json.dumps({**header, **changes})})
+
+
+def test_self_masking_of_format_4_is_normal(path):
+    rewrite(path, version=4, self_masking={"0": [0.1, 1.2, 0.8, 0.4, -1.5]})
+    (term,) = VSAEImputer.load(path).self_masking_.values()
+    assert term == SelfMasking(0.1, 1.2, 0.8, 0.4, -1.5, skewness=0.0, tailweight=1.0)
 
 
 def test_bad_files(path, tmp_path):

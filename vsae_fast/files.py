@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from vsae_fast.estimator import VSAEImputer
 
 # 2: a checksum of the networks; weight decay and end of each training. 3: blocks of columns. 4: self-masking columns.
-FORMAT_VERSION = 4
+# 5: skewness and tailweight of what a self-masking column's prediction leaves.
+FORMAT_VERSION = 5
 KEY = "vsae_fast"
 
 _RuntimePath = str | os.PathLike[str]
@@ -175,7 +176,7 @@ def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, t
     imputer.history_ = [_history(history) for history in header["history"]]
     imputer.n_iter_ = max((len(history.epoch) for history in imputer.history_), default=0)
     imputer.models_ = []
-    terms = header.get("self_masking", {})  # not in files of before there were any
+    terms = header.get("self_masking", {})  # not in files of before there were any, of five numbers up to format 4
     imputer.self_masking_ = {int(attribute): SelfMasking(*map(float, term)) for attribute, term in terms.items()}
     if "network" in header:
         if header["noise"] not in noise.SCHEMES:
