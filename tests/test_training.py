@@ -13,7 +13,7 @@ from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import HideAndScore, TwoPhase
 from vsae_fast.ops.layout import AttributeLayout
-from vsae_fast.presets import EPOCH_RANGE, build_preset
+from vsae_fast.presets import AUTO_BLOCKS, AUTO_COLUMNS, AUTO_NARROW, EPOCH_RANGE, build_preset
 from vsae_fast.training import History, TrainingPlan, batches, one_cycle, split, train
 
 SMALL = NetworkConfig(collective_hidden=(8,), data_hidden=(8,), mask_hidden=(4,), numerical_hidden=(4,),
@@ -253,6 +253,20 @@ def test_auto_hides_less_where_most_columns_are_numbers():
     assert hidden(number * 2 + level, (1, 1, 3)) == of_numbers
     assert hidden(number + level, (1, 3)) == of_levels  # no majority
     assert hidden(number * 2, (784, 784)) == of_levels  # images
+
+
+def test_auto_is_narrow_where_cells_and_columns_are_few():
+    def network(n_numbers, n_observed, extra=()):
+        widths = (1,) * n_numbers + extra
+        kinds = ("numerical",) * n_numbers + ("categorical",) * len(extra)
+        return build_preset("auto", AttributeLayout(kinds, widths), 1000, n_observed).network
+
+    assert network(12, 7000) == AUTO_NARROW
+    assert network(12, 8000) == AUTO_COLUMNS  # many cells
+    assert network(32, 7000) == AUTO_COLUMNS  # many columns
+    assert network(2, 1000, (40,)) == AUTO_COLUMNS  # many levels
+    images = AttributeLayout(("numerical",), (784,))
+    assert build_preset("auto", images, 100, 50).network == AUTO_BLOCKS
 
 
 def test_auto_plan_has_a_floor_of_steps():

@@ -142,6 +142,11 @@ AUTO_COLUMNS = NetworkConfig(
     fill="zero",
     min_scale=0.05,
 )
+# Tables of few cells whose rows are narrower than the last hidden vector: NRMSE is 0.4 % lower with it than with the
+# widths above, training and imputing take six tenths of the time. Breast cancer, whose 32 columns nearly follow from
+# each other, and larger tables lose by it (white_wine half a per cent).
+NARROW_CELLS = 7500
+AUTO_NARROW = replace(AUTO_COLUMNS, collective_hidden=(128, 32), data_hidden=(32,))
 # Chosen on 4,000 pairs of MNIST digits: more latents, wider or deeper networks gain nothing there.
 AUTO_BLOCKS = replace(
     AUTO_COLUMNS,
@@ -154,6 +159,14 @@ AUTO_BLOCKS = replace(
 def patience(epochs: int) -> int:
     """Epochs without a better validation score after which auto stops."""
     return max(math.ceil(PATIENCE * epochs), 1)
+
+
+def auto_network(layout: AttributeLayout, n_observed: int) -> NetworkConfig:
+    """The networks of ``auto``: how wide they are depends on the columns and on how many cells were observed."""
+    if widest_block(layout):
+        return AUTO_BLOCKS
+    narrow = n_observed < NARROW_CELLS and sum(layout.widths) < min(AUTO_NARROW.data_hidden)
+    return AUTO_NARROW if narrow else AUTO_COLUMNS
 
 
 def hide_and_score(layout: AttributeLayout) -> HideAndScore:
@@ -175,7 +188,7 @@ def auto(layout: AttributeLayout, n_rows: int, n_observed: int) -> Preset:
     around = DECAY_FACTORS if weight_decay > low else (1.0,)
     weight_decays = tuple(factor * weight_decay for factor in around if factor * weight_decay >= low)
     return Preset(
-        network=AUTO_BLOCKS if widest_block(layout) else AUTO_COLUMNS,
+        network=auto_network(layout, n_observed),
         objective=objective,
         plan=TrainingPlan(
             epochs=epochs,
