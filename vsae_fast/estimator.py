@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,12 @@ from vsae_fast.table.indicator import append_indicator
 from vsae_fast.table.mask import observed_cells
 from vsae_fast.table.schema import Schema, detect_schema
 from vsae_fast.training import History
+
+
+class _Trained(NamedTuple):
+    preset: Preset
+    models: list[VSAE]
+    histories: list[History]
 
 
 class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -357,54 +363,29 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
     def _fit(self, X: Any, mask: Any, elsewhere: Callable[..., TrainElsewhere] | None = None) -> None:
         device = check_parameters(self)
         table = read_table(X)
-        further = self.warm_start and bool(getattr(self, "models_", []))
-        if further:
+        before: list[VSAE] = getattr(self, "models_", []) if self.warm_start else []
+        if before:
             check_columns(self, X, table.names, reset=False)
         observed = observed_cells(table, mask)
         columns = table.columns()
-        schema = self.schema_ if further else detect_schema(columns, observed, self.schema)
+        schema = self.schema_ if before else detect_schema(columns, observed, self.schema)
         masked = self_masking_columns(schema, observed, self.self_masking)
         schema = with_bounds(without_bounds(schema, masked), self.min_value, self.max_value)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        models: list[VSAE] = []
-        histories: list[History] = []
+        trained = None
         if schema.modelled:
             x, m, _ = encode(schema, columns, observed)
-            preset = self._preset(schema.layout(), m)
-            check_fills(self.n_fills, preset.network)
-            options: dict[str, Any] = {
-                "backend": choose_backend(device, self.backend, self.precision),
-                "n_threads": n_threads(self.n_jobs),
-                "verbose": self.verbose,
-                "callbacks": self.callbacks or (),
-                "estimator": self,
-                "max_time": self.max_time or math.inf,
-            }
             rows = torch.from_numpy(x).to(device), torch.from_numpy(m).to(device)
-            before = self.models_ if further else []
-            settings = {"preset": preset, "seed": seed, "backend": self.backend, "device": self.device}
-            with checkpoints_in(self.checkpoint_dir, rows, before, settings) as checkpoints:
-                options["checkpoints"] = checkpoints
-                options["train_elsewhere"] = None if elsewhere is None else elsewhere(*rows)
-                if further:
-                    models, histories = train_further(before, self.history_, preset, *rows, seed, **options)
-                else:
-                    models, histories = train_models(schema.layout(), preset, *rows, seed, **options)
-            self.default_n_samples_: int = preset.n_samples
-            self.visible_weight_: float = preset.visible_weight
-            self.default_sampler_: str = preset.sampler
-            self.default_tolerance_: float = preset.tolerance
-        # Nothing of a fitted imputer changes before this point: a failed fit leaves it as it was.
+            trained = self._train(schema.layout(), rows, seed, before, None if elsewhere is None else elsewhere(*rows))
+        # Nothing of a fitted imputer changes before this point, and a fit that fails behind it leaves it as it was.
         before_fit = dict(self.__dict__)
-        check_columns(self, X, table.names, reset=True)
-        self.schema_: Schema = schema
-        self.seed_: int = seed
-        self.had_missing_: list[bool] = [not bool(column.all()) for column in observed.T]
-        self.models_: list[VSAE] = models
-        self.history_: list[History] = histories
-        self.n_iter_: int = max((len(history.epoch) for history in histories), default=0)
-        self.self_masking_: dict[int, SelfMasking] = {}
         try:
+            check_columns(self, X, table.names, reset=True)
+            self.schema_: Schema = schema
+            self.seed_: int = seed
+            self.had_missing_: list[bool] = [not bool(column.all()) for column in observed.T]
+            self._keep(trained)
+            self.self_masking_: dict[int, SelfMasking] = {}
             for attribute in (schema.modelled.index(j) for j in masked):
                 column = schema.layout().starts[attribute]
                 term = term_of(lambda *cells: fitted_imputer(self).run(*cells).imputed, *rows, attribute, column, seed)
@@ -415,6 +396,46 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         if not self.keep_empty_features and self._dropped_columns():
             names = ", ".join(str(table.names[j]) for j in self._dropped_columns())
             warn_caller(f"columns without any observed cell are left out of the result: {names}")
+
+    def _train(
+        self,
+        layout: AttributeLayout,
+        rows: tuple[torch.Tensor, torch.Tensor],
+        seed: int,
+        before: list[VSAE],
+        train_elsewhere: TrainElsewhere | None,
+    ) -> _Trained:
+        """Train networks on encoded rows and their mask, on the device of these; from ``before`` on, if any."""
+        x, mask = rows
+        preset = self._preset(layout, len(x), int(mask.sum(dtype=torch.float64)))
+        check_fills(self.n_fills, preset.network)
+        settings = {"preset": preset, "seed": seed, "backend": self.backend, "device": self.device}
+        with checkpoints_in(self.checkpoint_dir, rows, before, settings) as checkpoints:
+            options: dict[str, Any] = {
+                "backend": choose_backend(x.device, self.backend, self.precision),
+                "n_threads": n_threads(self.n_jobs),
+                "verbose": self.verbose,
+                "callbacks": self.callbacks or (),
+                "estimator": self,
+                "max_time": self.max_time or math.inf,
+                "checkpoints": checkpoints,
+                "train_elsewhere": train_elsewhere,
+            }
+            if before:
+                return _Trained(preset, *train_further(before, self.history_, preset, x, mask, seed, **options))
+            return _Trained(preset, *train_models(layout, preset, x, mask, seed, **options))
+
+    def _keep(self, trained: _Trained | None) -> None:
+        """Take over what was trained; nothing was where no column could be modelled."""
+        self.models_: list[VSAE] = []
+        self.history_: list[History] = []
+        if trained is not None:
+            self.models_, self.history_ = trained.models, trained.histories
+            self.default_n_samples_: int = trained.preset.n_samples
+            self.visible_weight_: float = trained.preset.visible_weight
+            self.default_sampler_: str = trained.preset.sampler
+            self.default_tolerance_: float = trained.preset.tolerance
+        self.n_iter_: int = max((len(history.epoch) for history in self.history_), default=0)
 
     def _read_known(self, X: Any, mask: Any) -> tuple[Table, BoolArray]:
         """Check a table that must have the columns of fit, before any of it is imputed."""
@@ -451,10 +472,9 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
                 values[chunk.start : chunk.start + len(result)] = result.numpy()
         return values
 
-    def _preset(self, layout: AttributeLayout, mask: Float32Array) -> Preset:
-        preset = build_preset(self.preset, layout, mask.shape[0], int(mask.sum()))
+    def _preset(self, layout: AttributeLayout, n_rows: int, n_observed: int) -> Preset:
         return with_overrides(
-            preset,
+            build_preset(self.preset, layout, n_rows, n_observed),
             n_models=self.n_models,
             n_iter_no_change=self.n_iter_no_change,
             epochs=self.epochs,
