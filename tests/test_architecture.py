@@ -38,7 +38,7 @@ FLOORS = [
     ["training"],
     ["presets"],
     ["imputation"],
-    ["ensemble"],
+    ["ensemble_imputation", "ensemble_training"],
     ["filling", "kernel_check"],
     ["placement"],
     ["parameters"],

@@ -9,7 +9,8 @@ import torch
 
 from tests.random_models import NUMERICAL_12
 from vsae_fast import VSAEImputer
-from vsae_fast.ensemble import EnsembleImputer, drawing_steps, plausible, still_in_race, train_models
+from vsae_fast.ensemble_imputation import EnsembleImputer, drawing_steps
+from vsae_fast.ensemble_training import plausible, still_in_race, train_models
 from vsae_fast.objective import HideAndScore
 from vsae_fast.ops.importance_impute import Imputation
 from vsae_fast.ops.layout import AttributeLayout
@@ -60,7 +61,7 @@ def test_hopeless_weight_decays_train_one_network_only(rows, monkeypatch):
     plan = TrainingPlan(epochs=12, batch_size=32, learning_rate=1e-2)
     two = preset(plan=plan, weight_decays=(30.0, 0.01))
     whole = train_models(NUMERICAL_12, two, *rows, 5)
-    monkeypatch.setattr("vsae_fast.ensemble.RACE_ROWS", 150)
+    monkeypatch.setattr("vsae_fast.ensemble_training.RACE_ROWS", 150)
     for n_threads in (1, 2):
         heard = []
         raced = train_models(NUMERICAL_12, two, *rows, 5, callbacks=[heard.append], n_threads=n_threads)
@@ -68,7 +69,7 @@ def test_hopeless_weight_decays_train_one_network_only(rows, monkeypatch):
         for mine, yours in zip(raced[0], whole[0], strict=True):
             assert torch.equal(mine.decoders.raw_scale, yours.decoders.raw_scale)
         assert raced[1] == whole[1]
-    monkeypatch.setattr("vsae_fast.ensemble.OUT_OF_RACE", 1e9)
+    monkeypatch.setattr("vsae_fast.ensemble_training.OUT_OF_RACE", 1e9)
     everybody = train_models(NUMERICAL_12, two, *rows, 5)
     assert everybody[1] == whole[1]
 

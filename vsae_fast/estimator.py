@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from vsae_fast.caller_warning import warn_caller
 from vsae_fast.checkpoints import checkpoints_in
 from vsae_fast.column_names import check_columns, output_names
-from vsae_fast.ensemble import TrainElsewhere, train_further, train_models
+from vsae_fast.ensemble_training import TrainElsewhere, train_further, train_models
 from vsae_fast.filling import chunks, expected_values, fill
 from vsae_fast.fitted_imputer import fitted_imputer
 from vsae_fast.imputation import check_fills

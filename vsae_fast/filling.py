@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vsae_fast.ensemble import EnsembleImputer
+from vsae_fast.ensemble_imputation import EnsembleImputer
 from vsae_fast.imputation import CHUNK_ROWS
 from vsae_fast.table.column import BoolArray, Column
 from vsae_fast.table.containers import Table

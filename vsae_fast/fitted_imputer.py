@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from vsae_fast.calibration import spread_factors
-from vsae_fast.ensemble import EnsembleImputer, drawing_members
+from vsae_fast.ensemble_imputation import EnsembleImputer, drawing_members
 from vsae_fast.imputation import RowImputer
 from vsae_fast.ops.importance_impute import PRECISIONS
 from vsae_fast.parameters import check_parameters, n_threads

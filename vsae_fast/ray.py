@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from vsae_fast.ensemble import NetworkTraining, TrainElsewhere
+from vsae_fast.ensemble_training import NetworkTraining, TrainElsewhere
 from vsae_fast.estimator import VSAEImputer
 from vsae_fast.impute_table import ImputeTable, Model
 from vsae_fast.parquet_parts import Part, Todo
