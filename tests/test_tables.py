@@ -12,8 +12,9 @@ import torch
 import vsae_fast
 from vsae_fast.missingness import ampute
 from vsae_fast.table.column import Column
-from vsae_fast.table.containers import FrameTable, read_table
+from vsae_fast.table.containers import read_table
 from vsae_fast.table.encode import _codes, encode
+from vsae_fast.table.frames import FrameTable
 from vsae_fast.table.schema import ColumnSchema
 
 QUICK = {"epochs": 1, "n_samples": 5, "random_state": 0}
@@ -370,7 +371,7 @@ def test_a_frame_is_read_once_and_a_large_one_again(monkeypatch):
     expected = imputer.transform(table)
     assert len(read) == table.shape[1]
     read.clear()
-    monkeypatch.setattr("vsae_fast.table.containers.MOST_CELLS_KEPT", 0)
+    monkeypatch.setattr("vsae_fast.table.frames.MOST_CELLS_KEPT", 0)
     pd.testing.assert_frame_equal(imputer.transform(table), expected, check_exact=True)
     assert len(read) == 4 * table.shape[1]  # checked, then in three chunks
 

@@ -30,11 +30,12 @@ from vsae_fast.presets import Preset, build_preset, with_overrides
 from vsae_fast.self_masking import SelfMasking, term_of
 from vsae_fast.table.bounds import with_bounds, without_bounds
 from vsae_fast.table.column import BoolArray, FloatArray
-from vsae_fast.table.containers import Table, read_table
+from vsae_fast.table.containers import read_table
 from vsae_fast.table.drop import drop_columns
 from vsae_fast.table.encode import Float32Array, check_levels, encode
 from vsae_fast.table.indicator import append_indicator
 from vsae_fast.table.mask import observed_cells
+from vsae_fast.table.protocols import Table
 from vsae_fast.table.schema import Schema, detect_schema
 from vsae_fast.training import History
 

@@ -12,9 +12,9 @@ import torch
 from vsae_fast.ensemble_imputation import EnsembleImputer
 from vsae_fast.imputation import CHUNK_ROWS
 from vsae_fast.table.column import BoolArray, Column
-from vsae_fast.table.containers import Table
 from vsae_fast.table.decode import decode
 from vsae_fast.table.encode import encode
+from vsae_fast.table.protocols import Table
 from vsae_fast.table.schema import Schema
 
 Values = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]  # of encoded rows, masks and the first row's number

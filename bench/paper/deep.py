@@ -25,9 +25,10 @@ from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import Objective, TwoPhase
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import paper
-from vsae_fast.table.containers import Table, read_table
+from vsae_fast.table.containers import read_table
 from vsae_fast.table.encode import encode
 from vsae_fast.table.mask import observed_cells
+from vsae_fast.table.protocols import Table
 from vsae_fast.table.schema import Schema, detect_schema
 from vsae_fast.training import History, train
 

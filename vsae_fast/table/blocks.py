@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from vsae_fast.pairing import check_paired
 from vsae_fast.table.column import BoolArray, Column
-from vsae_fast.table.containers import Table, Writer, read_table
+from vsae_fast.table.containers import read_table
+from vsae_fast.table.protocols import Table, Writer
 
 
 class BlockTable:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsae_fast.table.column import BoolArray, Column, FloatArray
-from vsae_fast.table.containers import Table
+from vsae_fast.table.protocols import Table
 
 CHECKED_ROWS = 65_536
 

@@ -1,0 +1,196 @@
+"""Data frames of any library that narwhals can read, as tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import numpy.typing as npt
+
+from vsae_fast.table.column import BoolArray, Column, from_objects, from_strings, object_array
+
+# Of a data frame, read once: cells are checked first and encoded later, and reading objects takes longer than either.
+MOST_CELLS_KEPT = 1 << 21
+
+
+class FrameTable:
+    """A data frame that narwhals can read eagerly: pandas, polars, Arrow and others."""
+
+    def __init__(self, frame: Any) -> None:
+        columns = list(getattr(frame, "columns", []))
+        if all(isinstance(name, Hashable) for name in columns):
+            repeated = sorted(str(name) for name, count in Counter(columns).items() if count > 1)
+            if repeated:
+                raise ValueError(f"column names must be unique; repeated: {', '.join(repeated)}")
+        if len({isinstance(name, str) for name in columns}) > 1:
+            raise TypeError("column names mix text and other types; make all text with X.columns.astype(str)")
+        self.frame = nw.from_native(frame, eager_only=True)
+        self.shape = self.frame.shape
+        self.names: list[Hashable] = list(self.frame.columns)
+        self._columns: list[Column] | None = None
+
+    def columns(self) -> list[Column]:
+        if self._columns is not None:
+            return self._columns
+        columns = [self._read(name) for name in self.names]
+        if self.shape[0] * self.shape[1] <= MOST_CELLS_KEPT:
+            self._columns = columns
+        return columns
+
+    def _series(self, name: Hashable) -> nw.Series[Any]:
+        series: nw.Series[Any] = self.frame.get_column(name)
+        return series
+
+    def _read(self, name: Hashable) -> Column:
+        series = self._series(name)
+        dtype = series.dtype
+        null = series.is_null()
+        missing: BoolArray = null.to_numpy().astype(bool)
+        if dtype.is_numeric():
+            filled = series.fill_null(0) if missing.any() else series
+            values = filled.cast(nw.Float64).to_numpy().astype(np.float64)
+            if dtype.is_integer():
+                return Column(name, "integer", values, missing, integer_bounds(dtype))
+            return Column(name, "float", values, missing | np.isnan(values))
+        if dtype == nw.Boolean:
+            cells = series.to_list()
+            values = np.array([bool(v) if not gone else False for v, gone in zip(cells, missing, strict=True)])
+            return Column(name, "boolean", values.astype(np.float64), missing)
+        if isinstance(dtype, (nw.Categorical, nw.Enum)):
+            declared = tuple(series.cat.get_categories().to_list())
+            if all(isinstance(level, str) for level in declared):
+                return replace(from_strings(name, series.to_list(), missing, "category"), declared=declared)
+            objects = object_array(_masked(series.to_list(), missing))
+            return replace(from_objects(name, objects, "category"), declared=declared)
+        # Of pandas' columns of objects narwhals looks at the first hundred cells alone.
+        if isinstance(dtype, nw.String) and not isinstance(getattr(series.to_native(), "dtype", None), np.dtype):
+            return from_strings(name, series.to_list(), missing)
+        if isinstance(dtype, (nw.String, nw.Object)):
+            if self.frame.implementation.is_pandas():  # which has told nan and the like among objects from the rest
+                return from_objects(name, series.to_native().to_numpy(), missing=missing)
+            return from_objects(name, object_array(_masked(series.to_list(), missing)))
+        if missing.all():
+            return Column(name, "object", np.full(len(missing), np.nan), missing)
+        if dtype.is_temporal():
+            raise ValueError(
+                f"column {name!r} holds {dtype}; turn it into numbers first, for example days since a start date"
+            )
+        if "complex" in str(getattr(series.to_native(), "dtype", "")):
+            raise ValueError(f"Complex data not supported: column {name!r}; split it into real columns")
+        raise ValueError(f"column {name!r} has type {dtype}, which cannot be imputed; convert or drop it")
+
+    def rows(self, start: int, stop: int) -> FrameTable:
+        if start <= 0 and stop >= self.shape[0]:
+            return self
+        part = FrameTable(self.frame[start:stop].to_native())
+        if self._columns is not None:
+            part._columns = [column.rows(start, stop) for column in self._columns]
+        return part
+
+    def writer(self) -> FrameWriter:
+        return FrameWriter(self)
+
+    def completed(self, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> Any:
+        """Copy with ``fills[j]`` in the missing cells (N, columns) of column j."""
+        changed: list[nw.Series[Any]] = []
+        retyped: set[Hashable] = set()
+        backend = self.frame.implementation
+        for j, (name, values) in enumerate(zip(self.names, fills, strict=True)):
+            if not len(values):
+                continue
+            series = self._series(name)
+            if len(values) == len(series):  # no observed cell: an untyped or level-less column takes its fill's type
+                whole = nw.new_series(str(name), values.tolist(), backend=backend)
+                if series.dtype == nw.Unknown or not _can_hold(series, values):
+                    changed.append(whole)
+                    retyped.add(name)
+                    continue
+            changed.append(_filled(series, np.flatnonzero(missing[:, j]), values))
+        if not changed:
+            return self.frame.clone().to_native()
+        result = self.frame.with_columns(*changed).to_native()
+        return _as_before(result, self.frame.to_native(), retyped) if backend.is_pyarrow() else result
+
+    def with_missing(self, hidden: BoolArray) -> Any:
+        if self.frame.implementation.is_pandas_like():
+            result = self.frame.to_native().copy()
+            for j, name in enumerate(self.names):
+                if not hidden[:, j].any():
+                    continue
+                column = result[name]
+                nullable = {"b": "boolean", "i": "Int64", "u": "UInt64"}.get(getattr(column.dtype, "kind", ""))
+                if nullable is not None and isinstance(column.dtype, np.dtype):
+                    column = column.astype(nullable)  # else pandas would turn it into floats or objects
+                result[name] = column.mask(hidden[:, j])
+            return result
+        changed = []
+        for j, name in enumerate(self.names):
+            seen = nw.new_series("observed", (~hidden[:, j]).tolist(), nw.Boolean(), backend=self.frame.implementation)
+            changed.append(nw.when(seen).then(self._series(name)).alias(str(name)))
+        return self.frame.with_columns(*changed).to_native()
+
+
+class FrameWriter:
+    """Collects values and writes them column by column: data frames are stored by columns."""
+
+    def __init__(self, table: FrameTable) -> None:
+        self._table = table
+        self._missing: list[BoolArray] = []
+        self._fills: list[Sequence[npt.NDArray[Any]]] = []
+
+    def write(self, start: int, missing: BoolArray, fills: Sequence[npt.NDArray[Any]]) -> None:
+        del start  # chunks come in order
+        self._missing.append(missing)
+        self._fills.append(fills)
+
+    def result(self) -> Any:
+        fills = [np.concatenate(column) for column in zip(*self._fills, strict=True)]
+        return self._table.completed(np.concatenate(self._missing), fills)
+
+
+def _filled(series: nw.Series[Any], rows: npt.NDArray[np.intp], values: npt.NDArray[Any]) -> nw.Series[Any]:
+    """Copy of a series with values in some rows, of the same type."""
+    backend = series.implementation
+    # pandas takes text and levels as they are; numbers must have the column's own width everywhere.
+    plain = backend.is_pandas_like() and not series.dtype.is_numeric()
+    of_numpy = isinstance(getattr(series.to_native(), "dtype", None), np.dtype)
+    if backend.is_pandas() and (plain or of_numpy):
+        native = series.to_native().copy()
+        native.iloc[rows] = values if plain else values.astype(native.dtype)
+        return nw.from_native(native, series_only=True)
+    if backend.is_polars() and series.dtype == nw.Object:  # into which polars cannot write
+        cells = object_array(series.to_list())
+        cells[rows] = values
+        return nw.new_series(series.name, cells.tolist(), nw.Object(), backend=backend)
+    typed = nw.new_series(series.name, values.tolist(), None if plain else series.dtype, backend=backend)
+    return series.scatter(rows.tolist(), typed)
+
+
+def _as_before(result: Any, before: Any, retyped: set[Hashable]) -> Any:
+    """Arrow table with the fields and metadata that it had: several of Arrow's types are one to narwhals."""
+    schema = before.schema
+    for position, field in enumerate(result.schema):
+        if field.name in retyped:
+            schema = schema.set(position, field)
+    return result if result.schema.equals(schema, check_metadata=True) else result.cast(schema)
+
+
+def _masked(objects: list[Any], missing: BoolArray) -> list[Any]:
+    return [None if gone else value for value, gone in zip(objects, missing, strict=True)]
+
+
+def _can_hold(series: nw.Series[Any], values: npt.NDArray[Any]) -> bool:
+    if not isinstance(series.dtype, (nw.Categorical, nw.Enum)):
+        return True
+    return set(values.tolist()) <= set(series.cat.get_categories().to_list())
+
+
+def integer_bounds(dtype: nw.dtypes.DType) -> tuple[int, int]:
+    """Smallest and largest value of an integer type such as Int8 or UInt64."""
+    name = str(dtype)
+    bits = int("".join(ch for ch in name if ch.isdigit()) or 64)
+    return (0, 2**bits - 1) if name.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
