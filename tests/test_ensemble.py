@@ -32,9 +32,10 @@ def preset(**changes):
 
 
 def test_members_differ_and_do_not_depend_on_threads(rows):
-    results = [train_models(NUMERICAL_12, preset(), *rows, 5, n_threads=n)[0] for n in (1, 2, 7)]
+    one = preset(weight_decays=(0.1,))
+    results = [train_models(NUMERICAL_12, one, *rows, 5, n_threads=n)[0] for n in (1, 2, 7)]
     states = [[model.state_dict() for model in models] for models in results]
-    assert len(states[0]) in (3, 6, 9, 12)  # all of a weight decay's, of those that validation keeps
+    assert len(states[0]) == 3
     assert not torch.equal(states[0][0]["decoders.raw_scale"], states[0][1]["decoders.raw_scale"])
     for other in states[1:]:
         for mine, yours in zip(states[0], other, strict=True):

@@ -408,7 +408,15 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
     ) -> _Trained:
         """Train networks on encoded rows and their mask, on the device of these; from ``before`` on, if any."""
         x, mask = rows
-        preset = self._preset(layout, len(x), int(mask.sum(dtype=torch.float64)))
+        preset = with_overrides(
+            build_preset(self.preset, layout, len(x), int(mask.sum(dtype=torch.float64))),
+            n_models=self.n_models,
+            n_iter_no_change=self.n_iter_no_change,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            bootstrap=self.bootstrap,
+        )
         check_fills(self.n_fills, preset.network)
         settings = {"preset": preset, "seed": seed, "backend": self.backend, "device": self.device}
         with checkpoints_in(self.checkpoint_dir, rows, before, settings) as checkpoints:
@@ -472,17 +480,6 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
                 result = getattr(imputer.run(chunk.x, chunk.mask), field)
                 values[chunk.start : chunk.start + len(result)] = result.numpy()
         return values
-
-    def _preset(self, layout: AttributeLayout, n_rows: int, n_observed: int) -> Preset:
-        return with_overrides(
-            build_preset(self.preset, layout, n_rows, n_observed),
-            n_models=self.n_models,
-            n_iter_no_change=self.n_iter_no_change,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            bootstrap=self.bootstrap,
-        )
 
     def _dropped_columns(self) -> list[int]:
         if self.keep_empty_features:
