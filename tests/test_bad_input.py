@@ -1,5 +1,6 @@
 """Bad input gets a one-line error that names the column or argument and the remedy, and changes nothing."""
 
+import datetime
 import warnings
 
 import numpy as np
@@ -33,12 +34,6 @@ def with_value(X, value):
     return table
 
 
-def dates(X):
-    table = frame(X)
-    table["born"] = pd.Timestamp("2024-01-01")
-    return table
-
-
 BAD_TABLES = {
     "no rows": (lambda X: frame(X).iloc[:0], r"0 sample\(s\)"),
     "no columns": (lambda X: frame(X)[[]], r"0 feature\(s\)"),
@@ -48,8 +43,8 @@ BAD_TABLES = {
     "complex array": (lambda X: X + 1j, "Complex data not supported"),
     "complex column": (lambda X: frame(X).assign(z=1j), "Complex data not supported.*'z'"),
     "complex tensor": (lambda X: torch.ones(3, 2, dtype=torch.complex64), "Complex data not supported"),
-    "datetime column": (dates, "'born'.*numbers first"),
-    "datetime array": (lambda X: np.full((3, 2), np.datetime64("2024-01-01")), "dates or durations"),
+    "time of day": (lambda X: pl.DataFrame({"x": [1.0], "at": [datetime.time(8)]}), "'at' holds times of day.*numbers"),
+    "date objects": (lambda X: frame(X).assign(born=datetime.date(2024, 1, 1)), r"'born' holds a date.*to_datetime"),
     "infinite": (lambda X: with_value(X, np.inf), "infinity in column.*weight"),
     "infinite array": (lambda X: np.where(np.isnan(X), -np.inf, X), "infinity in column.*x1"),
     "three dimensions": (lambda X: X[None], "Expected 2D array, got 3D"),

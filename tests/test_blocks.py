@@ -234,7 +234,7 @@ def replaced(attributes, **changes):
         (lambda a: replaced(a, image=a["image"].astype(str)), "blocks hold numbers"),
         (lambda a: replaced(a, image=[[1, 2], [3]] * 45), "attribute 'image' is ragged"),
         (lambda a: replaced(a, features=torch.zeros(N, 2, dtype=torch.complex64)), "holds complex numbers"),
-        (lambda a: replaced(a, strength=np.array(["2020-01-01"] * N, "M8[D]")), "attribute 'strength': X holds dates"),
+        (lambda a: replaced(a, image=np.zeros((N, 2), "M8[D]")), r"'image' has shape \(90, 2\) and holds datetime64"),
         (
             lambda a: replaced(a, features=np.where(np.arange(7) < 3, np.nan, a["features"])),
             r"attribute 'features' holds both numbers and NaN in 90 row\(s\).*observed whole or not at all",

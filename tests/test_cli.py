@@ -281,7 +281,7 @@ BAD_FILES = {
     "repeated names": (b"a,b,a\n1,2,3\n", "several columns of one name: a; rename them"),
     "other separator": (b"a;b\n1;2\n", "it has one column, 'a;b'; pass --delimiter ';'"),
     "not utf-8": (b"a,b\n\xff\xfe,1\n", "column 'a' is not UTF-8 text"),
-    "dates": (b"day,b\n2024-01-01,1\n", "'day' of in.csv holds dates or times; pass --ignore 'day'"),
+    "times of day": (b"at,b\n08:30:00,1\n", "'at' of in.csv holds times of day; pass --ignore 'at'"),
     "infinity": (b"a,b\ninf,1\n2,\n", "infinity in column(s) a"),
 }
 

@@ -1,6 +1,7 @@
 """Properties of every output, over random frames of random columns, containers and holes."""
 
 import warnings
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,9 @@ SETTINGS = settings(max_examples=60, deadline=None, derandomize=True, suppress_h
 
 FINITE = st.floats(-1e9, 1e9, allow_nan=False, allow_subnormal=False)
 TEXT = st.sampled_from(["a", "b", "c c", "ä", "0", "1.5", "x,y", '"'])
+EARLIEST, LATEST = datetime(1700, 1, 1), datetime(2200, 1, 1)
+DATETIMES = st.datetimes(EARLIEST, LATEST)
+ZONED = st.datetimes(EARLIEST, LATEST, timezones=st.just(timezone.utc))
 # pandas dtype, values of its cells, whether a cell can be missing
 COLUMNS = {
     "float64": (FINITE, True),
@@ -35,6 +39,11 @@ COLUMNS = {
     "int16[pyarrow]": (st.integers(-(2**15), 2**15 - 1), True),
     "string[pyarrow]": (TEXT, True),
     "bool[pyarrow]": (st.booleans(), True),
+    "datetime64[us]": (DATETIMES, True),
+    "datetime64[ns, Europe/Berlin]": (ZONED, True),
+    "timestamp[ms][pyarrow]": (DATETIMES, True),
+    "date32[day][pyarrow]": (st.dates(EARLIEST.date(), LATEST.date()), True),
+    "timedelta64[s]": (st.timedeltas(-timedelta(9999), timedelta(9999)), True),
 }
 
 
@@ -83,7 +92,9 @@ def test_pandas(table):
             if seen.any() or table[name].dtype != "category":  # a category without levels takes its fill's
                 assert result[name].dtype == table[name].dtype
             pd.testing.assert_series_equal(result[name][seen], table[name][seen], check_exact=True)
-            if seen.any() and table[name].dtype.kind not in "fiu":
+            if seen.any() and name.startswith(("date", "time")):
+                assert result[name].between(table[name].min(), table[name].max()).all()
+            elif seen.any() and table[name].dtype.kind not in "fiu":
                 assert set(result[name].astype(str)) <= set(table[name][seen].astype(str))
             if seen.any() and table[name].dtype.kind in "fiu":
                 assert result[name].between(table[name].min(), table[name].max()).all()
@@ -156,7 +167,7 @@ def test_arrays_and_masks(n_rows, n_columns, random):
 
 
 def test_every_dtype_is_drawn():
-    assert len(COLUMNS) == 16
+    assert len(COLUMNS) == 21
     for dtype, (_, _) in COLUMNS.items():
         pd.Series([], dtype=dtype)
     with pytest.raises(TypeError):

@@ -209,3 +209,17 @@ def test_matplotlib_is_optional(table, mask, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"pip install 'vsae_fast\[plot\]'"):
         plot.distributions(table, mask)
+
+
+def test_times_have_dates_on_their_axes(table):
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(50) * 10, unit="D")
+    dated = table.assign(day=days, wait=pd.to_timedelta(np.arange(50), unit="h")).mask(np.eye(50, 5).astype(bool))
+    imputer = VSAEImputer(**QUICK).fit(dated)
+    panels = plot.distributions(imputer.transform(dated), dated.notna())
+    panels[0].figure.canvas.draw()
+    day, wait = (next(p for p in panels if p.get_title() == name) for name in ("day", "wait"))
+    assert "2025" in [label.get_text() for label in day.get_xticklabels()]
+    assert wait.get_xlabel() == "seconds"
+    figure = plot.latent(imputer, dated, color_by="day").figure
+    figure.canvas.draw()
+    assert "2025" in [label.get_text() for label in figure.axes[1].get_yticklabels()]

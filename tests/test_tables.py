@@ -1,7 +1,5 @@
 """What goes in comes out: type, names, order, dtypes, levels and every observed cell."""
 
-import datetime
-
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -287,12 +285,6 @@ def test_all_missing_columns_stay_and_come_back_complete():
     assert list(result.columns) == list(table.columns)
     assert not result.isna().any(axis=None)
     assert result["k"].dtype == table["k"].dtype
-
-
-def test_temporal_columns_are_refused_by_name():
-    table = pd.DataFrame({"x": [1.0, None], "when": [datetime.datetime(2024, 1, 1)] * 2})
-    with pytest.raises(ValueError, match=r"'when'.*numbers first"):
-        vsae_fast.impute(table, **QUICK)
 
 
 def test_integer_categories():

@@ -49,7 +49,7 @@ class _Trained(NamedTuple):
 class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Imputes missing cells of mixed tables with a Variational Selective Autoencoder; a mask is 1 where observed.
 
-    Takes NumPy arrays (numeric or of objects), pandas, polars and Arrow tables, torch tensors and dicts of attributes
+    Takes NumPy arrays (numbers, times, objects), pandas, polars and Arrow tables, torch tensors and dicts of attributes
     (arrays, of which those with two or more dimensions are blocks such as images: one attribute, observed whole or not
     at all), and gives the same type back: observed cells bit-identical, names, order, dtypes and levels kept, no
     missing value left.
@@ -59,7 +59,8 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
     preset : {"auto", "paper"}
         ``"auto"`` is the recipe that measures best, ``"paper"`` follows Gong et al. (2021) to the letter.
     schema : dict of column name or position to kind, optional
-        Overrides the detected kinds: ``"numerical"``, ``"integer"``, ``"boolean"`` or ``"categorical"``.
+        Overrides the detected kinds: ``"numerical"``, ``"integer"``, ``"boolean"`` or ``"categorical"``; dates
+        and durations are told by their type.
     n_samples : int, optional
         Importance samples per row; at most 1000 where it is left out.
     sampler : {"sobol", "antithetic", "iid"}, optional
@@ -111,8 +112,8 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         where it is left out.
     n_jobs : int, optional
         Threads of training and imputation; torch's setting where it is left out, -1 for all processors.
-    min_value, max_value : number, array-like of shape (columns,), dict of column to number, optional
-        Limits of imputed numbers; the observed range of the column where they are left out.
+    min_value, max_value : number or time, array-like of shape (columns,), dict of column to either, optional
+        Limits of imputed numbers and times; the observed range of the column where they are left out.
     handle_unknown : {"missing", "error"}
         What to do about levels that were not there at fit: treat them as missing when the row's other cells are
         imputed, with a warning, or raise.

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from vsae_fast.estimator import VSAEImputer
 
 # 2: a checksum of the networks; weight decay and end of each training. 3: blocks of columns. 4: self-masking columns.
-# 5: skewness and tailweight of what a self-masking column's prediction leaves.
-FORMAT_VERSION = 5
+# 5: skewness and tailweight of what a self-masking column's prediction leaves. 6: columns of times.
+FORMAT_VERSION = 6
 KEY = "vsae_fast"
 
 _RuntimePath = str | os.PathLike[str]

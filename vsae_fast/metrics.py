@@ -14,12 +14,13 @@ from vsae_fast.table.schema import column_position, detect_kind
 
 Normalization = Literal["std", "range", "rms"]
 Columns = Sequence[Hashable] | None
+NUMBERS = ("numerical", "integer", "datetime", "duration", "block")
 
 
 def nrmse(
     X_true: Any, X_imputed: Any, mask: Any, *, normalize: Normalization = "std", columns: Columns = None
 ) -> float:
-    """Normalised root mean squared error of the hidden numerical cells.
+    """Normalised root mean squared error of the hidden cells of numbers and times.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ def _numerical(
     X_true: Any, X_imputed: Any, mask: Any, columns: Columns
 ) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
     """True hidden values, all known values and imputed values of each scored column."""
-    for column, other, hidden in _pairs(X_true, X_imputed, mask, columns, ("numerical", "integer", "block")):
+    for column, other, hidden in _pairs(X_true, X_imputed, mask, columns, NUMBERS):
         if hidden.any():
             if column.block != other.block:
                 raise ValueError(

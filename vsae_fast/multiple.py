@@ -29,6 +29,7 @@ class MultipleImputation(Sequence[Any]):
     """Sequence of completed tables of the caller's type; :meth:`VSAEImputer.sample` makes it.
 
     Table ``i`` is drawn when it is indexed, and is the same every time: nothing but the incomplete table is kept.
+    Statistics of dates and durations are in seconds, the former since 1970 in UTC.
 
     Parameters
     ----------

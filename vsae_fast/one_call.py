@@ -30,7 +30,7 @@ def impute(
     Parameters
     ----------
     X : table, shape (N, columns), or dict of attributes
-        NumPy array (numeric or of objects), pandas, polars or Arrow table, torch tensor, or nested sequence; or a dict
+        NumPy array (numbers, times, objects), pandas, polars or Arrow table, torch tensor, nested sequence, or a dict
         of arrays with N rows each, of which those with two or more dimensions (images, feature vectors) are one
         attribute, observed whole or not at all. NaN, None and NA are always missing. Never modified.
     mask : array or frame of bool or 0/1, shape (N, columns), or dict of arrays, shape (N,), optional

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsae_fast.source_files import SourceFiles, find_paths
+from vsae_fast.table.times import number_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,11 +60,11 @@ class ParquetFiles(SourceFiles):
 
         return pq.read_schema(self.paths[0])
 
-    def is_temporal(self, name: str) -> bool:
-        """Whether a column holds dates, times or durations."""
+    def is_time_of_day(self, name: str) -> bool:
+        """Whether a column holds times without a date."""
         import pyarrow as pa
 
-        return bool(pa.types.is_temporal(self.schema.field(name).type))
+        return bool(pa.types.is_time(self.schema.field(name).type))
 
     def group_rows(self, file: int) -> list[int]:
         """Rows of each row group of a file."""
@@ -70,7 +72,7 @@ class ParquetFiles(SourceFiles):
         return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
     def ranges(self) -> dict[str, tuple[float, float]]:
-        """Least and largest value of the columns of numbers, from the row groups' statistics where all have them."""
+        """Least and largest value of columns of numbers and datetimes, where all row groups' statistics have them."""
         found: dict[str, tuple[float, float]] = {}
         unknown: set[str] = set()
         for metadata in self._metadata:
@@ -120,10 +122,12 @@ class ParquetFiles(SourceFiles):
 
 
 def _ends(statistics: Any) -> tuple[float, float] | None:
-    """Least and largest number of one column of a row group, where they are told."""
+    """Least and largest number, or second, of one column of a row group, where they are told."""
     if statistics is None or not statistics.has_min_max:
         return None
     ends = statistics.min, statistics.max
+    if all(isinstance(end, datetime.date) for end in ends):
+        return number_of("datetime", ends[0]), number_of("datetime", ends[1])
     if any(isinstance(end, bool) or not isinstance(end, Real) or not math.isfinite(end) for end in ends):
         return None
     return float(ends[0]), float(ends[1])

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.impute import SimpleImputer
 
 from vsae_fast.table.containers import read_table
+from vsae_fast.table.decode import as_stored
 from vsae_fast.table.mask import observed_cells
 from vsae_fast.table.schema import Schema
 
@@ -37,9 +38,8 @@ def fill_simply(X: Any, schema: Schema, strategy: str) -> Any:
         else:
             value = description.fill
         fill = np.empty(int(missing[:, j].sum()), dtype=object)
-        fill[:] = round(value) if numerical and column.storage == "integer" else value
-        typed = {"integer": np.int64, "boolean": bool, "float": np.float64}.get(column.storage)
-        fills.append(fill if typed is None else fill.astype(typed))
+        fill[:] = value
+        fills.append(as_stored(column, description, fill))
     writer = table.writer()
     writer.write(0, missing, fills)
     return writer.result()

@@ -46,10 +46,10 @@ def check_ignored(files: ParquetFiles, ignore: Sequence[str]) -> None:
             raise ValueError(f"ignore names {name!r}, but {files.paths[0]} has no such column; it has {names[:10]}")
     if set(names) <= set(ignore):
         raise ValueError("every column is ignored; leave one")
-    dates = [name for name in names if name not in ignore and files.is_temporal(name)]
-    if dates:
+    times = [name for name in names if name not in ignore and files.is_time_of_day(name)]
+    if times:
         raise ValueError(
-            f"column {dates[0]!r} holds dates or times; pass ignore=[{dates[0]!r}] to leave it as it is, or turn it "
+            f"column {times[0]!r} holds times of day; pass ignore=[{times[0]!r}] to leave it as it is, or turn it "
             "into numbers first"
         )
 

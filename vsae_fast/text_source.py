@@ -165,7 +165,8 @@ def _types(path: Path, files: TextFiles) -> Kinds:
     import pyarrow as pa
 
     narrowest_first = (
-        pa.int64(), pa.bool_(), pa.date32(), pa.timestamp("s"), pa.timestamp("ns"), pa.float64(), pa.string(),
+        pa.int64(), pa.bool_(), pa.date32(), pa.timestamp("s"), pa.timestamp("ns"), pa.timestamp("s", "UTC"),
+        pa.timestamp("ns", "UTC"), pa.float64(), pa.string(),
     )  # fmt: skip
     kinds: Kinds = {}
     n_rows = 0

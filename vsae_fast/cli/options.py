@@ -122,19 +122,19 @@ def read_source(path: Path, options: dict[str, Any]) -> tuple[TableFile, TableFi
     kept = [name for name in names if name not in options["ignore"]]
     if not kept:
         raise ValueError("every column is ignored; leave one")
-    dates = [field.name for field in source.values.select(kept).schema if _is_temporal(field.type)]
-    if dates:
+    times = [field.name for field in source.values.select(kept).schema if _is_time_of_day(field.type)]
+    if times:
         raise ValueError(
-            f"column {dates[0]!r} of {path} holds dates or times; pass --ignore {dates[0]!r} to leave it as it is, "
+            f"column {times[0]!r} of {path} holds times of day; pass --ignore {times[0]!r} to leave it as it is, "
             "or turn it into numbers first"
         )
     return source, select(source, kept)
 
 
-def _is_temporal(kind: Any) -> bool:
+def _is_time_of_day(kind: Any) -> bool:
     import pyarrow as pa
 
-    return bool(pa.types.is_temporal(kind))
+    return bool(pa.types.is_time(kind))
 
 
 def check_with_model(options: dict[str, Any]) -> None:

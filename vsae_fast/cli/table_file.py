@@ -7,6 +7,7 @@ Text formats are read twice, as values for the model and as text, so that an obs
 from __future__ import annotations
 
 import csv
+import datetime
 import gzip
 import io
 import os
@@ -167,10 +168,11 @@ def with_texts(source: TableFile, completed: pa.Table, levels: Sequence[str]) ->
     columns = {}
     for name in completed.column_names:
         text, values = source.text[name].to_pylist(), completed[name].to_pylist()
+        example = next((known for known in text if known is not None), "")
         spelled = _spelling(source.values[name].to_pylist(), text) if name in levels else {}
         columns[name] = pa.array(
             [
-                known if known is not None else spelled.get(v) or _plain(v)
+                known if known is not None else spelled.get(v) or _plain(v, example)
                 for known, v in zip(text, values, strict=True)
             ],
             pa.string(),
@@ -187,8 +189,14 @@ def _spelling(values: list[Any], text: list[str | None]) -> dict[Any, str]:
     return spelled
 
 
-def _plain(value: Any) -> str:
-    return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)
+def _plain(value: Any, example: str) -> str:
+    """An imputed number or time, the latter as the column's first known cell is written."""
+    if isinstance(value, float):
+        return f"{value:.{DIGITS}g}"
+    if not isinstance(value, datetime.datetime):
+        return str(value)
+    written = value.isoformat("T" if "T" in example else " ", "minutes" if example.count(":") == 1 else "auto")
+    return written.replace("+00:00", "Z") if example.endswith("Z") else written
 
 
 def check_target(path: Path, overwrite: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vsae_fast.plot.axes import IMPUTED, OBSERVED, bare, pyplot
+from vsae_fast.plot.axes import DAY, IMPUTED, OBSERVED, bare, pyplot, show_dates
 from vsae_fast.table.column import Column
 from vsae_fast.table.containers import read_table
 from vsae_fast.table.mask import read_mask
@@ -82,7 +82,12 @@ def _panel(panel: Any, column: Column, seen: Any) -> None:
         panel.set_xticks(np.arange(len(levels)), levels, rotation=30 if len(levels) > 4 else 0)
         panel.set_ylabel("share", fontsize=7)
     else:
-        edges = np.histogram_bin_edges(column.values, bins=BINS)
+        unit = DAY if column.storage == "datetime" else 1.0  # matplotlib counts days since 1970
+        edges = np.histogram_bin_edges(column.values / unit, bins=BINS)
         for name, values in groups.items():
-            panel.hist(values, bins=edges, density=len(values) > 0, alpha=0.55, label=name, color=COLORS[name])
+            panel.hist(values / unit, bins=edges, density=len(values) > 0, alpha=0.55, label=name, color=COLORS[name])
         panel.set_ylabel("density", fontsize=7)
+        if column.storage == "datetime":
+            show_dates(panel.xaxis)
+        elif column.storage == "duration":
+            panel.set_xlabel("seconds", fontsize=7)

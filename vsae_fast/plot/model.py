@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vsae_fast.plot.axes import IMPUTED, NEUTRAL, OBSERVED, SEQUENCE, bare, own_or_new
+from vsae_fast.plot.axes import DAY, IMPUTED, NEUTRAL, OBSERVED, SEQUENCE, bare, own_or_new, show_dates
 from vsae_fast.table.column import level_key
 from vsae_fast.table.containers import read_table
 from vsae_fast.table.mask import observed_cells
@@ -155,8 +155,11 @@ def latent(imputer: VSAEImputer, X: Any, mask: Any = None, *, color_by: Hashable
 
 def _coloured(ax: Any, points: Any, values: Any, description: Any, style: dict[str, Any]) -> None:
     if description.attribute_kind == "numerical":
-        drawn = ax.scatter(*points.T, c=values.astype(float), cmap="viridis", **style)
-        ax.figure.colorbar(drawn, ax=ax, label=str(description.name), shrink=0.8)
+        is_date = description.kind == "datetime"
+        drawn = ax.scatter(*points.T, c=values.astype(float) / (DAY if is_date else 1), cmap="viridis", **style)
+        bar = ax.figure.colorbar(drawn, ax=ax, label=str(description.name), shrink=0.8)
+        if is_date:
+            show_dates(bar.ax.yaxis)
         return
     levels = sorted(set(values.tolist()), key=level_key)
     for i, level in enumerate(levels):

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vsae_fast.table.column import BoolArray, Column, from_objects
+from vsae_fast.table.column import BoolArray, Column, from_objects, time_column
 
 
 class ArrayTable:
-    """A two-dimensional NumPy array, numeric or of objects."""
+    """A two-dimensional NumPy array of numbers, times or objects."""
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self.array = array
@@ -22,6 +22,8 @@ class ArrayTable:
     def columns(self) -> list[Column]:
         if self.array.dtype.kind in "OUS":
             return [from_objects(name, self.array[:, j].astype(object)) for j, name in enumerate(self.names)]
+        if self.array.dtype.kind in "mM":
+            return [time_column(name, self.array[:, j]) for j, name in enumerate(self.names)]
         return [_numeric_column(name, self.array[:, j]) for j, name in enumerate(self.names)]
 
     def rows(self, start: int, stop: int) -> ArrayTable:
@@ -35,8 +37,9 @@ class ArrayTable:
             result = self.array.astype(object)
             result[hidden] = None
             return result
-        result = self.array.astype(np.result_type(self.array.dtype, np.float16))  # integers have no nan
-        result[hidden] = np.nan
+        of_times = self.array.dtype.kind in "mM"
+        result = self.array.astype(self.array.dtype if of_times else np.result_type(self.array.dtype, np.float16))
+        result[hidden] = "NaT" if of_times else np.nan  # integers have none, floats do
         return result
 
 

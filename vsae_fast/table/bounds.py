@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from vsae_fast.table.schema import Schema, column_position
+from vsae_fast.table.schema import TIME_KINDS, ColumnSchema, Schema, column_position
+from vsae_fast.table.times import kind_of_value, number_of
 
 
 def with_bounds(schema: Schema, min_value: Any, max_value: Any) -> Schema:
@@ -18,14 +19,14 @@ def with_bounds(schema: Schema, min_value: Any, max_value: Any) -> Schema:
     ----------
     schema : Schema
     min_value, max_value : number, array-like of shape (columns,), dict of column name or position to number, or None
-        A number is for every numerical column; entries of an array for other columns are ignored; None leaves the
-        observed range.
+        A number is for every column of numbers, times are for columns of times (in UTC where they have no zone);
+        entries of an array for other columns are ignored; None leaves the observed range.
 
     Raises
     ------
     ValueError
-        An array of another length, a column that is not there or not numerical, a limit that is no number, or a
-        smallest value above the largest.
+        An array of another length, a column that is not there or not numerical, a limit that is no number or time as
+        its column is, or a smallest value above the largest.
     """
     low, high = _per_column(schema, "min_value", min_value), _per_column(schema, "max_value", max_value)
     columns = []
@@ -89,11 +90,24 @@ def _per_column(schema: Schema, argument: str, limit: Any) -> dict[int, float]:
         array = np.asarray(limit, dtype=object)
         if array.shape not in ((), (len(names),)):
             raise ValueError(f"{argument} has shape {array.shape}; pass a number, {len(names)} of them, or a dict")
-        limits = dict(enumerate(np.broadcast_to(array, (len(names),)).tolist()))
-    return {j: _number(argument, names[j], value) for j, value in limits.items()}
+        entries = enumerate(np.broadcast_to(array, (len(names),)).tolist())
+        limits = {j: value for j, value in entries if _is_meant_for(schema.columns[j], value)}
+    return {j: _limit(argument, schema.columns[j], value) for j, value in limits.items()}
 
 
-def _number(argument: str, name: Any, value: Any) -> float:
+def _is_meant_for(column: ColumnSchema, value: Any) -> bool:
+    """Whether a limit that names no column can be this column's: numbers are none of times, times none of numbers."""
+    told = kind_of_value(value)
+    return told == (column.kind if column.kind in TIME_KINDS else None) or isinstance(value, str)
+
+
+def _limit(argument: str, column: ColumnSchema, value: Any) -> float:
+    name = column.name
+    if column.kind == "datetime" or column.kind == "duration":
+        try:
+            return number_of(column.kind, value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{argument} of column {name!r} must be a {column.kind}, got {value!r}") from error
     try:
         number = float(value)
     except (TypeError, ValueError) as error:

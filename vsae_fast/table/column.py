@@ -11,8 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-StorageKind = Literal["float", "integer", "boolean", "category", "object"]
+from vsae_fast.table.times import PYTHON_TYPES, time_kind, to_seconds
 
+StorageKind = Literal["float", "integer", "boolean", "category", "object", "datetime", "duration"]
+
+TIMES = sum(PYTHON_TYPES.values(), ())
 NULL_TYPES = ("NAType", "NaTType")  # by name: pandas need not be installed
 
 BoolArray = npt.NDArray[np.bool_]
@@ -26,11 +29,11 @@ class Column:
     Parameters
     ----------
     name : hashable
-    storage : {"float", "integer", "boolean", "category", "object"}
+    storage : {"float", "integer", "boolean", "category", "object", "datetime", "duration"}
         How the container holds it; decides what a filled cell looks like.
     values : numpy.ndarray, shape (N,), or (N, width) of a block
-        float64 for numbers and booleans, objects otherwise; blocks keep their dtype. Arbitrary where missing. To be
-        read only: it may be the caller's own memory.
+        float64 for numbers, booleans and times (in seconds), objects otherwise; blocks keep their dtype. Arbitrary
+        where missing. To be read only: it may be the caller's own memory.
     missing : numpy.ndarray of bool, shape (N,)
     bounds : tuple of int, optional
         Range of an integer type.
@@ -81,15 +84,25 @@ def from_objects(
         if issubclass(kind, (complex, np.complexfloating)):
             value = next(value for value in known if type(value) is kind)
             raise ValueError(f"Complex data not supported: column {name!r} holds {value!r}; split it into real columns")
-        if not issubclass(kind, (str, bytes, bool, np.bool_, numbers.Real)):
+        is_time = issubclass(kind, TIMES)  # np.timedelta64 is a number, too
+        if is_time or not issubclass(kind, (str, bytes, bool, np.bool_, numbers.Real)):
+            remedy = "; convert it, for example with pandas.to_datetime" if is_time else ""
             raise TypeError(
-                f"column {name!r} holds a {kind.__name__}; argument must be a string or a number in every cell"
+                f"column {name!r} holds a {kind.__name__}; argument must be a string or a number in every cell{remedy}"
             )
     if known and all(issubclass(kind, numbers.Real) and not issubclass(kind, (bool, np.bool_)) for kind in kinds):
         values = np.full(len(objects), math.nan)
         values[~missing] = [float(value) for value in known]
         return Column(name, storage, values, missing, whole=all(issubclass(kind, numbers.Integral) for kind in kinds))
     return Column(name, storage, objects, missing)
+
+
+def time_column(name: Hashable, times: npt.NDArray[Any]) -> Column:
+    """Column of datetimes or durations."""
+    kind = time_kind(times.dtype)
+    assert kind is not None
+    seconds, missing = to_seconds(times)
+    return Column(name, kind, seconds, missing)
 
 
 def object_array(objects: list[Any]) -> npt.NDArray[Any]:

@@ -60,8 +60,6 @@ def _as_array(X: Any) -> npt.NDArray[Any]:
         raise ValueError("X is ragged: its rows differ in length; give every row the same number of cells") from error
     if array.dtype.kind == "c":
         raise ValueError("Complex data not supported: pass real and imaginary parts as separate columns")
-    if array.dtype.kind in "mM":
-        raise ValueError("X holds dates or durations; turn them into numbers first, for example days since a start")
     if array.ndim != 2:
         if array.dtype == object and array.ndim == 1 and any(isinstance(row, (list, tuple)) for row in array):
             raise ValueError("X is ragged: its rows differ in length; give every row the same number of cells")
@@ -69,6 +67,6 @@ def _as_array(X: Any) -> npt.NDArray[Any]:
             f"Expected 2D array, got {array.ndim}D array instead. Reshape your data using X.reshape(-1, 1) for one "
             "column or X.reshape(1, -1) for one row."
         )
-    if array.dtype.kind not in "fiubOUS":
+    if array.dtype.kind not in "fiubOUSmM":
         raise ValueError(f"X has dtype {array.dtype}, which cannot be imputed; convert it to numbers or objects")
     return array

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from vsae_fast.table.column import BoolArray, Column
 from vsae_fast.table.encode import Float32Array
 from vsae_fast.table.schema import ColumnSchema, Schema
+from vsae_fast.table.times import from_seconds
 
 INT64 = (-(2**63), 2**63 - 1)
 
@@ -31,7 +32,7 @@ def decode(schema: Schema, columns: list[Column], missing: BoolArray, expected: 
     -------
     list of numpy.ndarray
         One array per column of the table, a value for each of its missing cells in the order of rows: float64, int64,
-        uint64, bool or objects; of shape (cells, *shape) for blocks.
+        uint64, bool, datetime64, timedelta64 or objects; of shape (cells, *shape) for blocks.
     """
     fills = []
     start = 0
@@ -48,7 +49,7 @@ def decode(schema: Schema, columns: list[Column], missing: BoolArray, expected: 
         if description.role != "modelled":
             values = np.empty(int(where.sum()), dtype=object if isinstance(description.fill, (str, bytes)) else None)
             values[:] = description.fill
-            fills.append(_as_stored(columns[j], description, values))
+            fills.append(as_stored(columns[j], description, values))
             continue
         block = expected[where, start : start + description.width]
         start += description.width
@@ -60,7 +61,7 @@ def decode(schema: Schema, columns: list[Column], missing: BoolArray, expected: 
             levels = np.empty(description.width, dtype=object)
             levels[:] = description.levels
             values = levels[block.argmax(axis=1)]
-        fills.append(_as_stored(columns[j], description, values))
+        fills.append(as_stored(columns[j], description, values))
     return fills
 
 
@@ -78,8 +79,11 @@ def _block(column: Column, description: ColumnSchema, n_rows: int, expected: Flo
     return values.reshape(n_rows, *description.shape)
 
 
-def _as_stored(column: Column, description: ColumnSchema, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def as_stored(column: Column, description: ColumnSchema, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Values as the container's type holds them; where it holds anything, the kind that was found at fit decides."""
+    if description.kind == "datetime" or description.kind == "duration":
+        seconds = values.astype(np.float64)
+        return from_seconds(description.kind, seconds, description.step, description.low, description.high)
     if column.storage == "boolean" or (column.storage != "float" and description.kind == "boolean"):
         return values.astype(bool)
     if column.storage == "integer":

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsae_fast.table.column import BoolArray, Column, FloatArray
-from vsae_fast.table.schema import ColumnSchema, Schema
+from vsae_fast.table.schema import TIME_KINDS, ColumnSchema, Schema
 
 Float32Array = npt.NDArray[np.float32]
 BLOCK_ROWS = 4096  # of a block that are in double precision at once
@@ -42,6 +42,8 @@ def encode(
     masks, unseen, begin = [], {}, 0
     for j, width in zip(schema.modelled, widths, strict=True):
         column, description, known = columns[j], schema.columns[j], observed[:, j]
+        if known.any():
+            _check_times(column, description)
         if description.attribute_kind == "numerical":
             x[:, begin : begin + width] = _standardised(column, description, known)
         else:
@@ -54,6 +56,13 @@ def encode(
         masks.append(known)
         begin += width
     return x, np.stack(masks, axis=1).astype(np.float32), unseen
+
+
+def _check_times(column: Column, description: ColumnSchema) -> None:
+    """Raise ValueError where only one of the tables at fit and now has times, or times of another kind."""
+    now, then = (f"{kind}s" if kind in TIME_KINDS else "no times" for kind in (column.storage, description.kind))
+    if now != then:
+        raise ValueError(f"column {column.name!r} held {then} at fit and now holds {now}; convert it")
 
 
 def check_levels(schema: Schema, columns: list[Column], observed: BoolArray) -> None:

@@ -11,7 +11,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import numpy.typing as npt
 
-from vsae_fast.table.column import BoolArray, Column, from_objects, from_strings, object_array
+from vsae_fast.table.column import BoolArray, Column, from_objects, from_strings, object_array, time_column
 
 # Of a data frame, read once: cells are checked first and encoded later, and reading objects takes longer than either.
 MOST_CELLS_KEPT = 1 << 21
@@ -73,12 +73,12 @@ class FrameTable:
             if self.frame.implementation.is_pandas():  # which has told nan and the like among objects from the rest
                 return from_objects(name, series.to_native().to_numpy(), missing=missing)
             return from_objects(name, object_array(_masked(series.to_list(), missing)))
+        if isinstance(dtype, (nw.Date, nw.Datetime, nw.Duration)):
+            return time_column(name, _times(series, missing))
         if missing.all():
             return Column(name, "object", np.full(len(missing), np.nan), missing)
-        if dtype.is_temporal():
-            raise ValueError(
-                f"column {name!r} holds {dtype}; turn it into numbers first, for example days since a start date"
-            )
+        if dtype == nw.Time:
+            raise ValueError(f"column {name!r} holds times of day; turn it into numbers first, for example hours")
         if "complex" in str(getattr(series.to_native(), "dtype", "")):
             raise ValueError(f"Complex data not supported: column {name!r}; split it into real columns")
         raise ValueError(f"column {name!r} has type {dtype}, which cannot be imputed; convert or drop it")
@@ -155,6 +155,8 @@ class FrameWriter:
 def _filled(series: nw.Series[Any], rows: npt.NDArray[np.intp], values: npt.NDArray[Any]) -> nw.Series[Any]:
     """Copy of a series with values in some rows, of the same type."""
     backend = series.implementation
+    if values.dtype.kind in "mM":
+        return series.scatter(rows.tolist(), _typed_times(series, values))
     # pandas takes text and levels as they are; numbers must have the column's own width everywhere.
     plain = backend.is_pandas_like() and not series.dtype.is_numeric()
     of_numpy = isinstance(getattr(series.to_native(), "dtype", None), np.dtype)
@@ -179,11 +181,31 @@ def _as_before(result: Any, before: Any, retyped: set[Hashable]) -> Any:
     return result if result.schema.equals(schema, check_metadata=True) else result.cast(schema)
 
 
+def _times(series: nw.Series[Any], missing: BoolArray) -> npt.NDArray[Any]:
+    """Datetimes in UTC, or durations, as NumPy has them."""
+    times: npt.NDArray[Any] = series.to_numpy()
+    if times.dtype != object:
+        return times
+    return np.array(_masked(times.tolist(), missing), dtype="datetime64[us]")  # pandas' Arrow dates
+
+
+def _typed_times(series: nw.Series[Any], values: npt.NDArray[Any]) -> nw.Series[Any]:
+    """Times as a series of the type of another one."""
+    dtype = series.dtype
+    own: nw.dtypes.DType = nw.Duration("us") if values.dtype.kind == "m" else nw.Datetime("us")
+    typed = nw.new_series(series.name, values.tolist(), own, backend=series.implementation)
+    if isinstance(dtype, nw.Datetime) and dtype.time_zone is not None:
+        typed = typed.dt.replace_time_zone("UTC").dt.convert_time_zone(dtype.time_zone)
+    return typed if typed.dtype == dtype else typed.cast(dtype)
+
+
 def _masked(objects: list[Any], missing: BoolArray) -> list[Any]:
     return [None if gone else value for value, gone in zip(objects, missing, strict=True)]
 
 
 def _can_hold(series: nw.Series[Any], values: npt.NDArray[Any]) -> bool:
+    if values.dtype.kind in "mM":
+        return isinstance(series.dtype, (nw.Date, nw.Datetime, nw.Duration))
     if not isinstance(series.dtype, (nw.Categorical, nw.Enum)):
         return True
     return set(values.tolist()) <= set(series.cat.get_categories().to_list())

@@ -14,11 +14,13 @@ import numpy.typing as npt
 from vsae_fast.caller_warning import warn_caller
 from vsae_fast.ops.layout import AttributeLayout, Kind
 from vsae_fast.table.column import BoolArray, Column, FloatArray, level_key
+from vsae_fast.table.times import TimeKind, coarsest_step, duration_in_words, in_words
 
-ColumnKind = Literal["numerical", "integer", "boolean", "categorical", "block"]
+ColumnKind = Literal["numerical", "integer", "boolean", "categorical", "datetime", "duration", "block"]
 Role = Literal["modelled", "empty", "constant", "identifier", "many levels"]
 
 KINDS: tuple[ColumnKind, ...] = get_args(ColumnKind)
+TIME_KINDS: tuple[TimeKind, ...] = get_args(TimeKind)
 MAX_LEVELS = 10_000
 BLOCK_COLUMNS = 64  # of a block that are copied at once
 IDENTIFIER_ROWS = 50  # fewer distinct values than this say little about being an identifier
@@ -32,14 +34,15 @@ class ColumnSchema:
     Attributes
     ----------
     name : hashable
-    kind : {"numerical", "integer", "boolean", "categorical", "block"}
-        Integers are modelled as numbers and rounded, booleans as two levels; a block of numbers is one attribute.
+    kind : {"numerical", "integer", "boolean", "categorical", "datetime", "duration", "block"}
+        Integers are modelled as numbers and rounded, booleans as two levels, times as their seconds; a block of numbers
+        is one attribute.
     role : {"modelled", "empty", "constant", "identifier", "many levels"}
         Every role but the first keeps the column out of the model; its holes get ``fill``.
     levels : tuple
         Observed levels of categorical and boolean columns.
     mean, std : float
-        Of the observed cells of numerical and integer columns, of all numbers of a block.
+        Of the observed cells of columns of numbers and times (in seconds), of all numbers of a block.
     low, high : float or None
         Smallest and largest observed value of those; imputed values stay between them.
     fill : object
@@ -50,6 +53,8 @@ class ColumnSchema:
         Of each row of a block.
     centre : tuple of float
         Mean of each number of a block. What is left is divided by one ``std``, so that errors keep their proportions.
+    step : int
+        Microseconds that imputed times are multiples of: a day where all observed ones are whole days, and so on.
     """
 
     name: Hashable
@@ -64,6 +69,7 @@ class ColumnSchema:
     detected: bool = True
     shape: tuple[int, ...] = ()
     centre: tuple[float, ...] = ()
+    step: int = 1
 
     @property
     def width(self) -> int:
@@ -99,6 +105,8 @@ class Schema:
         for column in self.columns:
             if column.role != "modelled" and column.kind == "block":
                 details = f"not modelled ({column.role}), filled with its mean"
+            elif column.role != "modelled" and column.kind in TIME_KINDS:
+                details = f"not modelled ({column.role}), filled with {_time(column, column.fill)}"
             elif column.role != "modelled":
                 details = f"not modelled ({column.role}), filled with {column.fill!r}"
             elif column.kind == "block":
@@ -107,11 +115,17 @@ class Schema:
             elif column.levels:
                 shown = ", ".join(map(str, column.levels[:6])) + (", ..." if len(column.levels) > 6 else "")
                 details = f"{len(column.levels)} levels: {shown}"
+            elif column.kind in TIME_KINDS:
+                details = f"mean {_time(column, column.mean)}, standard deviation {duration_in_words(column.std)}"
             else:
                 details = f"mean {column.mean:.4g}, standard deviation {column.std:.4g}"
             rows.append((str(column.name), column.kind + ("" if column.detected else " (given)"), details))
         widths = [max(len(row[i]) for row in rows) for i in range(2)]
         return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in rows)
+
+
+def _time(column: ColumnSchema, seconds: float) -> str:
+    return in_words("datetime" if column.kind == "datetime" else "duration", seconds, column.step)
 
 
 def column_position(names: list[Hashable], key: Any) -> int:
@@ -183,13 +197,18 @@ def _detect(column: Column, observed: BoolArray, override: ColumnKind | None) ->
             f"schema makes attribute {column.name!r} {kind}, but each of its rows has shape {column.block}; pass one "
             "value per row"
         )
+    if kind != column.storage and (kind in TIME_KINDS or column.storage in TIME_KINDS):
+        held = f"{column.storage}s" if column.storage in TIME_KINDS else f"no {kind}s"
+        raise ValueError(f"schema makes column {column.name!r} {kind}, but it holds {held}; leave it out or convert it")
     if kind == "block":
         if not column.block:
             raise ValueError(f"schema makes column {column.name!r} a block, but it has one value per row")
         return _describe_block(known, column.block, common)
     if len(known) == 0:
         return ColumnSchema(role="empty", fill=_empty_fill(column, kind), **common)
-    if kind in ("numerical", "integer"):
+    if kind in TIME_KINDS:
+        common["step"] = coarsest_step(known)
+    if kind in ("numerical", "integer", *TIME_KINDS):
         if known.dtype == object:
             raise ValueError(f"schema makes column {column.name!r} {kind}, but it holds text; convert it to numbers")
         mean, std = mean_and_std(known)
@@ -247,6 +266,8 @@ def detect_kind(column: Column, known: Any) -> ColumnKind:
         return "block"
     if column.storage == "boolean":
         return "boolean"
+    if column.storage == "datetime" or column.storage == "duration":
+        return column.storage
     if known.dtype == object:
         if len(known) and all(isinstance(value, (bool, np.bool_)) for value in known):
             return "boolean"
