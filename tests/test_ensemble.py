@@ -10,7 +10,7 @@ import torch
 from tests.random_models import NUMERICAL_12
 from vsae_fast import VSAEImputer
 from vsae_fast.ensemble_imputation import EnsembleImputer, drawing_steps
-from vsae_fast.ensemble_training import plausible, still_in_race, train_models
+from vsae_fast.ensemble_training import RunOptions, plausible, still_in_race, train_models
 from vsae_fast.objective import HideAndScore
 from vsae_fast.ops.importance_impute import Imputation
 from vsae_fast.ops.layout import AttributeLayout
@@ -33,7 +33,7 @@ def preset(**changes):
 
 def test_members_differ_and_do_not_depend_on_threads(rows):
     one = preset(weight_decays=(0.1,))
-    results = [train_models(NUMERICAL_12, one, *rows, 5, n_threads=n)[0] for n in (1, 2, 7)]
+    results = [train_models(NUMERICAL_12, one, *rows, 5, RunOptions(n_threads=n))[0] for n in (1, 2, 7)]
     states = [[model.state_dict() for model in models] for models in results]
     assert len(states[0]) == 3
     assert not torch.equal(states[0][0]["decoders.raw_scale"], states[0][1]["decoders.raw_scale"])
@@ -65,7 +65,7 @@ def test_hopeless_weight_decays_train_one_network_only(rows, monkeypatch):
     monkeypatch.setattr("vsae_fast.ensemble_training.RACE_ROWS", 150)
     for n_threads in (1, 2):
         heard = []
-        raced = train_models(NUMERICAL_12, two, *rows, 5, callbacks=[heard.append], n_threads=n_threads)
+        raced = train_models(NUMERICAL_12, two, *rows, 5, RunOptions(callbacks=[heard.append], n_threads=n_threads))
         assert {told.network for told in heard} == {0, 3, 4, 5}
         for mine, yours in zip(raced[0], whole[0], strict=True):
             assert torch.equal(mine.decoders.raw_scale, yours.decoders.raw_scale)
@@ -144,7 +144,7 @@ def test_more_members_are_better():
 def test_a_failing_member_stops_the_others(rows):
     plan = TrainingPlan(epochs=1000, learning_rate=1e30)
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
-        train_models(NUMERICAL_12, preset(plan=plan, objective=HideAndScore()), *rows, 5, n_threads=2)
+        train_models(NUMERICAL_12, preset(plan=plan, objective=HideAndScore()), *rows, 5, RunOptions(n_threads=2))
 
 
 def test_an_interrupt_ends_training_within_a_second():

@@ -64,26 +64,57 @@ class NetworkTraining:
 TrainElsewhere = Callable[[NetworkTraining, float], tuple[dict[str, torch.Tensor], History]]
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and for how long networks are trained, and who hears of it: nothing that decides what they become.
+
+    Parameters
+    ----------
+    backend : {"auto", "cpu", "cuda", "triton", "reference"}
+    n_threads : int
+        With the C++ trainer networks share the threads out among themselves, which scales better than threads within a
+        step; results do not depend on how.
+    verbose, callbacks, estimator, max_time : optional
+        See :class:`~vsae_fast.monitor.Monitor`.
+    checkpoints : Checkpoints, optional
+        Of the networks by their number; what was finished or begun there is gone on with.
+    train_elsewhere : callable, optional
+        Trains one network on another machine, all of them at once; callbacks hear of its epochs when it is back.
+    """
+
+    backend: str = "auto"
+    n_threads: int = 1
+    verbose: int = 0
+    callbacks: Sequence[Callable[..., Any]] = ()
+    estimator: Any = None
+    max_time: float = math.inf
+    checkpoints: Checkpoints | None = None
+    train_elsewhere: TrainElsewhere | None = None
+
+    def n_workers(self, model: VSAE, preset: Preset, n_jobs: int) -> int:
+        """How many networks like this one are trained at once."""
+        if self.train_elsewhere:
+            return n_jobs
+        native = self.backend != "reference" and supports(model, preset.objective)
+        return min(self.n_threads, n_jobs) if native else 1
+
+    def monitor(self, n_jobs: int, n_epochs: int, n_workers: int) -> Monitor:
+        """Watcher of so many networks."""
+        return Monitor(
+            n_jobs, n_epochs, callbacks=self.callbacks, estimator=self.estimator, verbose=self.verbose,
+            max_time=self.max_time, n_workers=n_workers,
+        )  # fmt: skip
+
+
 def train_models(
     layout: AttributeLayout,
     preset: Preset,
     x: torch.Tensor,
     mask: torch.Tensor,
     seed: int,
-    *,
-    backend: str = "auto",
-    n_threads: int = 1,
-    verbose: int = 0,
-    callbacks: Sequence[Callable[..., Any]] = (),
-    estimator: Any = None,
-    max_time: float = math.inf,
-    checkpoints: Checkpoints | None = None,
-    train_elsewhere: TrainElsewhere | None = None,
+    options: RunOptions | None = None,
 ) -> tuple[list[VSAE], list[History]]:
     """Train ``preset.n_models`` networks for each weight decay; keep those of decays that validation does not rule out.
-
-    With the C++ trainer members share the threads out among themselves, which scales better than threads within a step;
-    results do not depend on how.
 
     Parameters
     ----------
@@ -95,14 +126,7 @@ def train_models(
         1 = observed.
     seed : int
         Member ``i`` is trained from ``seed + i``.
-    backend : {"auto", "cpu", "cuda", "triton", "reference"}
-    n_threads : int
-    verbose, callbacks, estimator, max_time : optional
-        See :class:`~vsae_fast.monitor.Monitor`.
-    checkpoints : Checkpoints, optional
-        Of the networks by their number; what was finished or begun there is gone on with.
-    train_elsewhere : callable, optional
-        Trains one network on another machine, all of them at once; callbacks hear of its epochs when it is back.
+    options : RunOptions, optional
 
     Returns
     -------
@@ -118,19 +142,15 @@ def train_models(
         with torch.random.fork_rng(devices=[]):  # torch.nn draws initial parameters from the global generator
             torch.manual_seed(seed + member)
             models.append(VSAE(layout, preset.network).to(x.device))
-    n_workers = len(jobs) if train_elsewhere else _n_workers(models[0], preset, backend, n_threads, len(jobs))
+    options = options or RunOptions()
+    n_workers = options.n_workers(models[0], preset, len(jobs))
     histories: dict[int, History] = {}
-    with Monitor(
-        len(jobs), preset.plan.epochs,
-        callbacks=callbacks, estimator=estimator, verbose=verbose, max_time=max_time, n_workers=n_workers,
-    ) as monitor:  # fmt: skip
+    with options.monitor(len(jobs), preset.plan.epochs, n_workers) as monitor:
 
         def train_jobs(chosen: list[int]) -> None:
             done = _train_all(
                 {job: models[job] for job in chosen}, [jobs[job][0] for job in chosen], preset, x, mask,
-                [seed + jobs[job][1] for job in chosen],
-                backend=backend, n_threads=n_threads, n_workers=n_workers, monitor=monitor,
-                checkpoints=checkpoints, train_elsewhere=train_elsewhere,
+                [seed + jobs[job][1] for job in chosen], options, n_workers=n_workers, monitor=monitor,
             )  # fmt: skip
             histories.update(zip(chosen, done, strict=True))
 
@@ -158,15 +178,7 @@ def train_further(
     x: torch.Tensor,
     mask: torch.Tensor,
     seed: int,
-    *,
-    backend: str = "auto",
-    n_threads: int = 1,
-    verbose: int = 0,
-    callbacks: Sequence[Callable[..., Any]] = (),
-    estimator: Any = None,
-    max_time: float = math.inf,
-    checkpoints: Checkpoints | None = None,
-    train_elsewhere: TrainElsewhere | None = None,
+    options: RunOptions | None = None,
 ) -> tuple[list[VSAE], list[History]]:
     """Go on with networks that have been trained, each with its own weight decay.
 
@@ -175,7 +187,7 @@ def train_further(
     models : sequence of VSAE
         Left as they are.
     histories : sequence of History
-    preset, x, mask, seed, backend, n_threads, verbose, callbacks, estimator, max_time, checkpoints, train_elsewhere
+    preset, x, mask, seed, options
         See :func:`train_models`.
 
     Returns
@@ -190,15 +202,12 @@ def train_further(
     # Batches and noise of their own: those of the epochs before would repeat otherwise.
     past = max(len(history.epoch) for history in histories)
     fresh = int(np.random.SeedSequence([seed, past]).generate_state(1)[0])
-    n_workers = len(copies) if train_elsewhere else _n_workers(copies[0], preset, backend, n_threads, len(copies))
-    with Monitor(
-        len(copies), preset.plan.epochs,
-        callbacks=callbacks, estimator=estimator, verbose=verbose, max_time=max_time, n_workers=n_workers,
-    ) as monitor:  # fmt: skip
+    options = options or RunOptions()
+    n_workers = options.n_workers(copies[0], preset, len(copies))
+    with options.monitor(len(copies), preset.plan.epochs, n_workers) as monitor:
         added = _train_all(
             dict(enumerate(copies)), plans, preset, x, mask, [fresh + member for member in range(len(copies))],
-            backend=backend, n_threads=n_threads, n_workers=n_workers, monitor=monitor, checkpoints=checkpoints,
-            train_elsewhere=train_elsewhere, trained=True,
+            options, n_workers=n_workers, monitor=monitor, trained=True,
         )  # fmt: skip
     for member, (model, plan, history) in enumerate(zip(copies, plans, added, strict=True)):
         if not history.epoch:
@@ -208,11 +217,6 @@ def train_further(
     return copies, [new.after(old) for new, old in zip(added, histories, strict=True)]
 
 
-def _n_workers(model: VSAE, preset: Preset, backend: str, n_threads: int, n_jobs: int) -> int:
-    native = backend != "reference" and supports(model, preset.objective)
-    return min(n_threads, n_jobs) if native else 1
-
-
 def _train_all(
     models: dict[int, VSAE],
     plans: Sequence[TrainingPlan],
@@ -220,13 +224,10 @@ def _train_all(
     x: torch.Tensor,
     mask: torch.Tensor,
     seeds: Sequence[int],
+    options: RunOptions,
     *,
-    backend: str,
-    n_threads: int,
     n_workers: int,
     monitor: Monitor,
-    checkpoints: Checkpoints | None,
-    train_elsewhere: TrainElsewhere | None,
     trained: bool = False,
 ) -> list[History]:
     """Train every model in place by its own plan and seed; the keys are their numbers to the monitor."""
@@ -235,10 +236,10 @@ def _train_all(
 
     def run(job: int) -> History:
         number = numbers[job]
-        own = NetworkTraining(models[number], preset.objective, plans[job], seeds[job], backend, trained)
+        own = NetworkTraining(models[number], preset.objective, plans[job], seeds[job], options.backend, trained)
         max_seconds = monitor.seconds_for_next()
-        if train_elsewhere is not None:
-            state, history = train_elsewhere(own, max_seconds)
+        if options.train_elsewhere is not None:
+            state, history = options.train_elsewhere(own, max_seconds)
             models[number].load_state_dict(state)
             models[number].eval()
             for epoch in zip(history.epoch, history.loss, history.score, strict=True):
@@ -248,10 +249,10 @@ def _train_all(
             x,
             mask,
             lambda *epoch: monitor.epoch_ended(number, *epoch),
-            n_threads=max(n_threads // n_workers, 1),
+            n_threads=max(options.n_threads // n_workers, 1),
             stop=stop,
             max_seconds=max_seconds,
-            checkpoint=checkpoints.of(number) if checkpoints is not None else None,
+            checkpoint=options.checkpoints.of(number) if options.checkpoints is not None else None,
         )
 
     return _run_all(run, len(models), n_workers, stop)

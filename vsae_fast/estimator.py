@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from vsae_fast.caller_warning import warn_caller
 from vsae_fast.checkpoints import checkpoints_in
 from vsae_fast.column_names import check_columns, output_names
-from vsae_fast.ensemble_training import TrainElsewhere, train_further, train_models
+from vsae_fast.ensemble_training import RunOptions, TrainElsewhere, train_further, train_models
 from vsae_fast.filling import chunks, expected_values, fill
 from vsae_fast.fitted_imputer import fitted_imputer
 from vsae_fast.imputation import check_fills
@@ -421,19 +421,19 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         check_fills(self.n_fills, preset.network)
         settings = {"preset": preset, "seed": seed, "backend": self.backend, "device": self.device}
         with checkpoints_in(self.checkpoint_dir, rows, before, settings) as checkpoints:
-            options: dict[str, Any] = {
-                "backend": choose_backend(x.device, self.backend, self.precision),
-                "n_threads": n_threads(self.n_jobs),
-                "verbose": self.verbose,
-                "callbacks": self.callbacks or (),
-                "estimator": self,
-                "max_time": self.max_time or math.inf,
-                "checkpoints": checkpoints,
-                "train_elsewhere": train_elsewhere,
-            }
+            options = RunOptions(
+                backend=choose_backend(x.device, self.backend, self.precision),
+                n_threads=n_threads(self.n_jobs),
+                verbose=self.verbose,
+                callbacks=self.callbacks or (),
+                estimator=self,
+                max_time=self.max_time or math.inf,
+                checkpoints=checkpoints,
+                train_elsewhere=train_elsewhere,
+            )
             if before:
-                return _Trained(preset, *train_further(before, self.history_, preset, x, mask, seed, **options))
-            return _Trained(preset, *train_models(layout, preset, x, mask, seed, **options))
+                return _Trained(preset, *train_further(before, self.history_, preset, x, mask, seed, options))
+            return _Trained(preset, *train_models(layout, preset, x, mask, seed, options))
 
     def _keep(self, trained: _Trained | None) -> None:
         """Take over what was trained; nothing was where no column could be modelled."""
