@@ -44,7 +44,15 @@ BAD_TABLES = {
     "complex column": (lambda X: frame(X).assign(z=1j), "Complex data not supported.*'z'"),
     "complex tensor": (lambda X: torch.ones(3, 2, dtype=torch.complex64), "Complex data not supported"),
     "time of day": (lambda X: pl.DataFrame({"x": [1.0], "at": [datetime.time(8)]}), "'at' holds times of day.*numbers"),
-    "date objects": (lambda X: frame(X).assign(born=datetime.date(2024, 1, 1)), r"'born' holds a date.*to_datetime"),
+    "dates and text": (lambda X: pd.DataFrame({"born": [datetime.date(2024, 1, 1), "1.2.2024"]}), "or times in all"),
+    "levels that are dates": (
+        lambda X: pd.DataFrame({"born": pd.Categorical([datetime.date(2024, 1, 1)] * 2)}),
+        "'born' holds a date.*to_datetime",
+    ),
+    "objects with time zones": (
+        lambda X: np.array([[datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc)]] * 2, dtype=object),
+        "objects with time zones.*to_datetime",
+    ),
     "infinite": (lambda X: with_value(X, np.inf), "infinity in column.*weight"),
     "infinite array": (lambda X: np.where(np.isnan(X), -np.inf, X), "infinity in column.*x1"),
     "three dimensions": (lambda X: X[None], "Expected 2D array, got 3D"),

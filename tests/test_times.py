@@ -201,6 +201,50 @@ def test_arrays_of_times():
     assert np.isnat(days).any()
 
 
+def as_objects(times, method):
+    """Column of Python's own objects."""
+    return pd.Series([None if pd.isna(time) else getattr(time, method)() for time in times], dtype=object)
+
+
+def test_times_that_are_objects(table, fitted):
+    """As databases give them; the same values as in a type of their own."""
+    stamps = table["stamp"].dt.tz_convert("UTC").dt.tz_localize(None)
+    objects = table.assign(
+        day=as_objects(table["day"], "date"),
+        stamp=as_objects(stamps, "to_pydatetime"),
+        wait=as_objects(table["wait"], "to_pytimedelta"),
+    )
+    result, expected = fitted.transform(objects), fitted.transform(table)
+    for name, kind in (("day", datetime.date), ("stamp", datetime.datetime), ("wait", datetime.timedelta)):
+        assert result[name].dtype == object
+        assert {type(value) for value in result[name]} == {kind}
+    assert result["day"].tolist() == expected["day"].dt.date.tolist()
+    assert pd.to_timedelta(result["wait"]).tolist() == expected["wait"].tolist()
+    assert pd.to_datetime(result["stamp"], utc=True).tolist() == expected["stamp"].dt.tz_convert("UTC").tolist()
+
+
+def test_arrays_and_polars_frames_of_objects(table):
+    days = as_objects(table["day"], "date").tolist()
+    array = np.array([table["x"].tolist(), days], dtype=object).T
+    assert {type(value) for value in vsae_fast.impute(array, **QUICK)[:, 1]} == {datetime.date}
+    frame = pl.DataFrame({"x": table["x"].to_numpy(), "day": pl.Series(days, dtype=pl.Object)})
+    result = vsae_fast.impute(frame, **QUICK)
+    assert result.schema == frame.schema
+    assert {type(value) for value in result["day"].to_list()} == {datetime.date}
+
+
+def test_a_row_of_objects_alone_is_completed_as_among_others(table):
+    frame = table[["x"]].assign(day=as_objects(table["day"], "date"), wait=as_objects(table["wait"], "to_pytimedelta"))
+    row = int(np.flatnonzero(table["day"].isna() & table["wait"].isna())[0])
+    imputer = VSAEImputer(**QUICK).fit(frame)
+    pd.testing.assert_frame_equal(imputer.transform(frame.iloc[[row]]), imputer.transform(frame).iloc[[row]])
+    array = frame.to_numpy(dtype=object)
+    imputer = VSAEImputer(**QUICK).fit(array)
+    alone = imputer.transform(array[[row]])[0].tolist()
+    assert alone == imputer.transform(array)[row].tolist()
+    assert [type(cell) for cell in alone] == [float, datetime.date, datetime.timedelta]
+
+
 def test_an_attribute_may_be_times():
     days = np.datetime64("2024-01-01") + np.arange(60)
     days[::4] = "NaT"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import numbers
 from collections.abc import Hashable
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vsae_fast.table.times import PYTHON_TYPES, time_kind, to_seconds
+from vsae_fast.table.times import PYTHON_TYPES, TIME_DTYPES, PythonTime, TimeKind, time_kind, to_seconds
 
 StorageKind = Literal["float", "integer", "boolean", "category", "object", "datetime", "duration"]
 
@@ -41,6 +42,8 @@ class Column:
         Levels that a categorical type lists, whether they occur or not.
     whole : bool
         Whether Python objects that were read as numbers are all integers.
+    cell : {"date", "datetime", "timedelta", ""}
+        Type of times that are Python's own objects.
     block : tuple of int
         Shape of each row of a block of numbers; empty for a column.
     """
@@ -52,6 +55,7 @@ class Column:
     bounds: tuple[int, int] | None = None
     declared: tuple[Any, ...] = ()
     whole: bool = False
+    cell: PythonTime = ""
     block: tuple[int, ...] = ()
 
     def rows(self, start: int, stop: int) -> Column:
@@ -62,7 +66,7 @@ class Column:
 def from_objects(
     name: Hashable, objects: npt.NDArray[Any], storage: StorageKind = "object", missing: BoolArray | None = None
 ) -> Column:
-    """Column of Python objects; numbers and booleans without exception are read as such.
+    """Column of Python objects; numbers, booleans and times without exception are read as such.
 
     Parameters
     ----------
@@ -75,18 +79,22 @@ def from_objects(
     Raises
     ------
     TypeError
-        A cell that is neither a number, a boolean nor a string.
+        A cell that is neither a number, a boolean nor a string, unless all are dates, datetimes without a time zone, or
+        durations.
     """
     missing = _missing(objects.tolist()) if missing is None else missing
     known = objects[~missing].tolist()
     kinds = dict.fromkeys(map(type, known))  # a handful, whatever the number of cells
+    for kind_of_time, types in PYTHON_TYPES.items():
+        if kinds and storage == "object" and all(issubclass(kind, types) for kind in kinds):
+            return _times_from_objects(name, objects, missing, kind_of_time)
     for kind in kinds:
         if issubclass(kind, (complex, np.complexfloating)):
             value = next(value for value in known if type(value) is kind)
             raise ValueError(f"Complex data not supported: column {name!r} holds {value!r}; split it into real columns")
         is_time = issubclass(kind, TIMES)  # np.timedelta64 is a number, too
         if is_time or not issubclass(kind, (str, bytes, bool, np.bool_, numbers.Real)):
-            remedy = "; convert it, for example with pandas.to_datetime" if is_time else ""
+            remedy = ", or times in all; convert it, for example with pandas.to_datetime" if is_time else ""
             raise TypeError(
                 f"column {name!r} holds a {kind.__name__}; argument must be a string or a number in every cell{remedy}"
             )
@@ -95,6 +103,20 @@ def from_objects(
         values[~missing] = [float(value) for value in known]
         return Column(name, storage, values, missing, whole=all(issubclass(kind, numbers.Integral) for kind in kinds))
     return Column(name, storage, objects, missing)
+
+
+def _times_from_objects(name: Hashable, objects: npt.NDArray[Any], missing: BoolArray, kind: TimeKind) -> Column:
+    known = objects[~missing].tolist()
+    if any(getattr(value, "tzinfo", None) is not None for value in known):
+        raise TypeError(
+            f"column {name!r} holds objects with time zones; convert it with pandas.to_datetime(..., utc=True)"
+        )
+    values = np.zeros(len(objects))
+    values[~missing] = to_seconds(np.array(known, dtype=TIME_DTYPES[kind]))[0]
+    cell: PythonTime = "timedelta"
+    if kind == "datetime":
+        cell = "date" if all(type(value) is datetime.date for value in known) else "datetime"
+    return Column(name, kind, values, missing, cell=cell)
 
 
 def time_column(name: Hashable, times: npt.NDArray[Any]) -> Column:

@@ -83,7 +83,11 @@ def as_stored(column: Column, description: ColumnSchema, values: npt.NDArray[Any
     """Values as the container's type holds them; where it holds anything, the kind that was found at fit decides."""
     if description.kind == "datetime" or description.kind == "duration":
         seconds = values.astype(np.float64)
-        return from_seconds(description.kind, seconds, description.step, description.low, description.high)
+        times = from_seconds(description.kind, seconds, description.step, description.low, description.high)
+        cell = description.cell if column.storage == "object" else column.cell  # an object column may hold nothing
+        if not cell:
+            return times
+        return (times.astype("datetime64[D]") if cell == "date" else times).astype(object)
     if column.storage == "boolean" or (column.storage != "float" and description.kind == "boolean"):
         return values.astype(bool)
     if column.storage == "integer":

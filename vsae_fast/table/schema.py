@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vsae_fast.caller_warning import warn_caller
 from vsae_fast.ops.layout import AttributeLayout, Kind
 from vsae_fast.table.column import BoolArray, Column, FloatArray, level_key
-from vsae_fast.table.times import TimeKind, coarsest_step, duration_in_words, in_words
+from vsae_fast.table.times import PythonTime, TimeKind, coarsest_step, duration_in_words, in_words
 
 ColumnKind = Literal["numerical", "integer", "boolean", "categorical", "datetime", "duration", "block"]
 Role = Literal["modelled", "empty", "constant", "identifier", "many levels"]
@@ -55,6 +55,8 @@ class ColumnSchema:
         Mean of each number of a block. What is left is divided by one ``std``, so that errors keep their proportions.
     step : int
         Microseconds that imputed times are multiples of: a day where all observed ones are whole days, and so on.
+    cell : {"date", "datetime", "timedelta", ""}
+        Type of times that were Python's own objects.
     """
 
     name: Hashable
@@ -70,6 +72,7 @@ class ColumnSchema:
     shape: tuple[int, ...] = ()
     centre: tuple[float, ...] = ()
     step: int = 1
+    cell: PythonTime = ""
 
     @property
     def width(self) -> int:
@@ -207,7 +210,7 @@ def _detect(column: Column, observed: BoolArray, override: ColumnKind | None) ->
     if len(known) == 0:
         return ColumnSchema(role="empty", fill=_empty_fill(column, kind), **common)
     if kind in TIME_KINDS:
-        common["step"] = coarsest_step(known)
+        common |= {"step": coarsest_step(known), "cell": column.cell}
     if kind in ("numerical", "integer", *TIME_KINDS):
         if known.dtype == object:
             raise ValueError(f"schema makes column {column.name!r} {kind}, but it holds text; convert it to numbers")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 TimeKind = Literal["datetime", "duration"]
+PythonTime = Literal["date", "datetime", "timedelta", ""]
 
 # What imputed values are rounded to: a day, an hour, a minute, a second, a millisecond, a microsecond; in microseconds.
 STEPS = (86_400_000_000, 3_600_000_000, 60_000_000, 1_000_000, 1_000, 1)
