@@ -16,6 +16,7 @@ import vsae_fast
 from vsae_fast import VSAEImputer, impute_parquet, metrics
 from vsae_fast.cli import main
 from vsae_fast.missingness import ampute
+from vsae_fast.parquet_source import find_files
 from vsae_fast.table import times
 from vsae_fast.table.containers import read_table
 
@@ -324,7 +325,7 @@ def test_streamed_times_keep_to_the_range_of_all_rows(tmp_path):
     days = np.datetime64("2024-01-01") + np.round(1000 * x).astype(int)
     table = pa.table({"x": x, "day": pa.array(days, pa.date32(), mask=np.arange(n_rows) % 5 == 0)})
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=200)
-    assert vsae_fast.parquet_source.find_files(tmp_path / "in.parquet").ranges()["day"] == (
+    assert find_files(tmp_path / "in.parquet").ranges()["day"] == (
         times.number_of("datetime", days[1]),
         times.number_of("datetime", days[-1]),
     )
@@ -332,6 +333,23 @@ def test_streamed_times_keep_to_the_range_of_all_rows(tmp_path):
     result = pq.read_table(tmp_path / "out.parquet")
     assert result.schema.equals(table.schema)
     assert result["day"].null_count == 0
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_ranges_of_files_are_in_seconds(unit, tmp_path):
+    low, high = datetime.datetime(2024, 1, 1, 12), datetime.datetime(2024, 3, 1, 18, 0, 1)
+    columns = {
+        "stamp": pa.array([high, None, low], pa.timestamp(unit)),
+        "zone": pa.array([high, None, low], pa.timestamp(unit, "Asia/Tokyo")),
+        "wait": pa.array([datetime.timedelta(days=2), datetime.timedelta(seconds=-1), None], pa.duration(unit)),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet", row_group_size=2)
+    ends = times.number_of("datetime", low), times.number_of("datetime", high)
+    assert find_files(tmp_path / "in.parquet").ranges() == {
+        "stamp": ends,
+        "zone": ends,
+        "wait": (-1, pytest.approx(2 * DAY)),
+    }
 
 
 def write_text(path, n_rows=120):

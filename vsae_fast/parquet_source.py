@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}  # of Arrow's units
+
+
 class UnreadableError(ValueError):
     """A file or row group is damaged."""
 
@@ -72,7 +75,13 @@ class ParquetFiles(SourceFiles):
         return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
     def ranges(self) -> dict[str, tuple[float, float]]:
-        """Least and largest value of columns of numbers and datetimes, where all row groups' statistics have them."""
+        """Least and largest value of columns of numbers and times, where all row groups' statistics have them.
+
+        Times in seconds, as they are modelled.
+        """
+        import pyarrow as pa
+
+        durations = {field.name: field.type.unit for field in self.schema if pa.types.is_duration(field.type)}
         found: dict[str, tuple[float, float]] = {}
         unknown: set[str] = set()
         for metadata in self._metadata:
@@ -87,6 +96,9 @@ class ParquetFiles(SourceFiles):
                     continue
                 low, high = found.get(name, ends)
                 found[name] = min(low, ends[0]), max(high, ends[1])
+        for name in durations.keys() & found.keys():  # Parquet knows them as integers
+            low, high = found[name]
+            found[name] = low * SECONDS[durations[name]], high * SECONDS[durations[name]]
         return {name: limits for name, limits in found.items() if name not in unknown}
 
     def compression(self, file: int) -> dict[str, str]:
@@ -125,7 +137,10 @@ def _ends(statistics: Any) -> tuple[float, float] | None:
     """Least and largest number, or second, of one column of a row group, where they are told."""
     if statistics is None or not statistics.has_min_max:
         return None
-    ends = statistics.min, statistics.max
+    try:
+        ends = statistics.min, statistics.max
+    except ValueError:  # nanoseconds, where pandas is not there
+        return None
     if all(isinstance(end, datetime.date) for end in ends):
         return number_of("datetime", ends[0]), number_of("datetime", ends[1])
     if any(isinstance(end, bool) or not isinstance(end, Real) or not math.isfinite(end) for end in ends):
