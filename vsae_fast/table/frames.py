@@ -193,7 +193,7 @@ def _typed_times(series: nw.Series[Any], values: npt.NDArray[Any]) -> nw.Series[
     """Times as a series of the type of another one."""
     dtype = series.dtype
     own: nw.dtypes.DType = nw.Duration("us") if values.dtype.kind == "m" else nw.Datetime("us")
-    typed = nw.new_series(series.name, values.tolist(), own, backend=series.implementation)
+    typed = nw.new_series(series.name, values, own, backend=series.implementation)
     if isinstance(dtype, nw.Datetime) and dtype.time_zone is not None:
         typed = typed.dt.replace_time_zone("UTC").dt.convert_time_zone(dtype.time_zone)
     return typed if typed.dtype == dtype else typed.cast(dtype)
