@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,13 @@ def test_self_masking_of_format_4_is_normal(path):
     rewrite(path, version=4, self_masking={"0": [0.1, 1.2, 0.8, 0.4, -1.5]})
     (term,) = VSAEImputer.load(path).self_masking_.values()
     assert term == SelfMasking(0.1, 1.2, 0.8, 0.4, -1.5, skewness=0.0, tailweight=1.0)
+
+
+def test_columns_of_format_5_have_no_times(path):
+    before = VSAEImputer.load(path).schema_
+    columns = [{key: value for key, value in asdict(c).items() if key not in ("step", "cell")} for c in before.columns]
+    rewrite(path, version=5, schema=columns)
+    assert VSAEImputer.load(path).schema_ == before
 
 
 def test_bad_files(path, tmp_path):

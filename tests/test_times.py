@@ -308,11 +308,24 @@ def test_new_rows_of_another_kind_are_refused(change, message, table, fitted):
         ({"min_value": {"day": 3}}, "min_value of column 'day' must be a datetime, got 3"),
         ({"max_value": {"wait": "long"}}, "max_value of column 'wait' must be a duration, got 'long'"),
         ({"min_value": {"day": "2030-01-01"}}, "'day' would have to lie between"),
+        ({"min_value": [0.0, 0.0, 0.0, 0.0, 0.0]}, "min_value of column 'day' must be a datetime, got 0.0"),
+        ({"min_value": [pd.Timestamp(0)] * 5}, "min_value of column 'x' must be a number, got Timestamp"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, message, table):
     with pytest.raises(ValueError, match=message):
         vsae_fast.impute(table, **QUICK, **options)
+
+
+@pytest.mark.parametrize("limit", [datetime.date(2024, 1, 1), datetime.timedelta(1)])
+def test_a_time_that_limits_no_column_is_refused(limit):
+    with pytest.raises(ValueError, match=r"max_value .* limits no column of this table; pass a number or a dict"):
+        vsae_fast.impute(pd.DataFrame({"x": [1.0, None, 3.0]}), max_value=limit, **QUICK)
+
+
+def test_text_limits_no_column(table):
+    with pytest.raises(ValueError, match="min_value '2024-01-01' limits no column"):
+        vsae_fast.impute(table[["day"]], min_value="2024-01-01", **QUICK)
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from vsae_fast.table.schema import TIME_KINDS, ColumnSchema, Schema, column_position
+from vsae_fast.table.schema import ColumnSchema, Schema, column_position
 from vsae_fast.table.times import kind_of_value, number_of
 
 
@@ -20,7 +21,7 @@ def with_bounds(schema: Schema, min_value: Any, max_value: Any) -> Schema:
     schema : Schema
     min_value, max_value : number, array-like of shape (columns,), dict of column name or position to number, or None
         A number is for every column of numbers, times are for columns of times (in UTC where they have no zone);
-        entries of an array for other columns are ignored; None leaves the observed range.
+        entries of an array for columns of levels are ignored; None leaves the observed range.
 
     Raises
     ------
@@ -91,21 +92,26 @@ def _per_column(schema: Schema, argument: str, limit: Any) -> dict[int, float]:
         if array.shape not in ((), (len(names),)):
             raise ValueError(f"{argument} has shape {array.shape}; pass a number, {len(names)} of them, or a dict")
         entries = enumerate(np.broadcast_to(array, (len(names),)).tolist())
-        limits = {j: value for j, value in entries if _is_meant_for(schema.columns[j], value)}
+        limits = {j: value for j, value in entries if schema.columns[j].attribute_kind == "numerical"}
+        if array.shape == ():
+            limits = _of_its_kind(schema, argument, array.item(), limits)
     return {j: _limit(argument, schema.columns[j], value) for j, value in limits.items()}
 
 
-def _is_meant_for(column: ColumnSchema, value: Any) -> bool:
-    """Whether a limit that names no column can be this column's: numbers are none of times, times none of numbers."""
+def _of_its_kind(schema: Schema, argument: str, value: Any, limits: dict[int, Any]) -> dict[int, Any]:
+    """What one limit for all columns means: a number limits no times, a time no numbers."""
     told = kind_of_value(value)
-    return told == (column.kind if column.kind in TIME_KINDS else None) or isinstance(value, str)
+    kept = {j: limit for j, limit in limits.items() if told == schema.columns[j].time_kind}
+    if not kept and not isinstance(value, numbers.Real):
+        raise ValueError(f"{argument} {value!r} limits no column of this table; pass a number or a dict")
+    return kept
 
 
 def _limit(argument: str, column: ColumnSchema, value: Any) -> float:
     name = column.name
-    if column.kind == "datetime" or column.kind == "duration":
+    if column.time_kind:
         try:
-            return number_of(column.kind, value)
+            return number_of(column.time_kind, value)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{argument} of column {name!r} must be a {column.kind}, got {value!r}") from error
     try:

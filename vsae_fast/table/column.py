@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vsae_fast.table.times import PYTHON_TYPES, TIME_DTYPES, PythonTime, TimeKind, time_kind, to_seconds
+from vsae_fast.table.times import PYTHON_TYPES, TIME_DTYPES, PythonTime, TimeKind, to_seconds
 
 StorageKind = Literal["float", "integer", "boolean", "category", "object", "datetime", "duration"]
 
@@ -121,10 +121,8 @@ def _times_from_objects(name: Hashable, objects: npt.NDArray[Any], missing: Bool
 
 def time_column(name: Hashable, times: npt.NDArray[Any]) -> Column:
     """Column of datetimes or durations."""
-    kind = time_kind(times.dtype)
-    assert kind is not None
     seconds, missing = to_seconds(times)
-    return Column(name, kind, seconds, missing)
+    return Column(name, "datetime" if times.dtype.kind == "M" else "duration", seconds, missing)
 
 
 def object_array(objects: list[Any]) -> npt.NDArray[Any]:

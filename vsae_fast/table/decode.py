@@ -81,9 +81,9 @@ def _block(column: Column, description: ColumnSchema, n_rows: int, expected: Flo
 
 def as_stored(column: Column, description: ColumnSchema, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Values as the container's type holds them; where it holds anything, the kind that was found at fit decides."""
-    if description.kind == "datetime" or description.kind == "duration":
+    if description.time_kind:
         seconds = values.astype(np.float64)
-        times = from_seconds(description.kind, seconds, description.step, description.low, description.high)
+        times = from_seconds(description.time_kind, seconds, description.step, description.low, description.high)
         cell = description.cell if column.storage == "object" else column.cell  # an object column may hold nothing
         if not cell:
             return times

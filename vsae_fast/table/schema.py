@@ -82,6 +82,11 @@ class ColumnSchema:
         return len(self.levels) if self.kind in ("categorical", "boolean") else 1
 
     @property
+    def time_kind(self) -> TimeKind | None:
+        """Kind of a column of times; None of any other."""
+        return self.kind if self.kind == "datetime" or self.kind == "duration" else None
+
+    @property
     def attribute_kind(self) -> Kind:
         """Likelihood that models it."""
         return "categorical" if self.kind in ("categorical", "boolean") else "numerical"
@@ -108,8 +113,9 @@ class Schema:
         for column in self.columns:
             if column.role != "modelled" and column.kind == "block":
                 details = f"not modelled ({column.role}), filled with its mean"
-            elif column.role != "modelled" and column.kind in TIME_KINDS:
-                details = f"not modelled ({column.role}), filled with {_time(column, column.fill)}"
+            elif column.role != "modelled" and column.time_kind:
+                filling = in_words(column.time_kind, column.fill, column.step)
+                details = f"not modelled ({column.role}), filled with {filling}"
             elif column.role != "modelled":
                 details = f"not modelled ({column.role}), filled with {column.fill!r}"
             elif column.kind == "block":
@@ -118,17 +124,14 @@ class Schema:
             elif column.levels:
                 shown = ", ".join(map(str, column.levels[:6])) + (", ..." if len(column.levels) > 6 else "")
                 details = f"{len(column.levels)} levels: {shown}"
-            elif column.kind in TIME_KINDS:
-                details = f"mean {_time(column, column.mean)}, standard deviation {duration_in_words(column.std)}"
+            elif column.time_kind:
+                mean = in_words(column.time_kind, column.mean, column.step)
+                details = f"mean {mean}, standard deviation {duration_in_words(column.std)}"
             else:
                 details = f"mean {column.mean:.4g}, standard deviation {column.std:.4g}"
             rows.append((str(column.name), column.kind + ("" if column.detected else " (given)"), details))
         widths = [max(len(row[i]) for row in rows) for i in range(2)]
         return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in rows)
-
-
-def _time(column: ColumnSchema, seconds: float) -> str:
-    return in_words("datetime" if column.kind == "datetime" else "duration", seconds, column.step)
 
 
 def column_position(names: list[Hashable], key: Any) -> int:

@@ -16,8 +16,6 @@ PythonTime = Literal["date", "datetime", "timedelta", ""]
 STEPS = (86_400_000_000, 3_600_000_000, 60_000_000, 1_000_000, 1_000, 1)
 UNITS = dict(zip(STEPS, ("D", "h", "m", "s", "ms", "us"), strict=True))
 TIME_DTYPES = {"datetime": "datetime64[us]", "duration": "timedelta64[us]"}
-
-
 PYTHON_TYPES: dict[TimeKind, tuple[type, ...]] = {
     "datetime": (datetime.date, np.datetime64),
     "duration": (datetime.timedelta, np.timedelta64),
@@ -27,12 +25,6 @@ PYTHON_TYPES: dict[TimeKind, tuple[type, ...]] = {
 def kind_of_value(value: Any) -> TimeKind | None:
     """Kind of one time; None of anything else."""
     return next((kind for kind, types in PYTHON_TYPES.items() if isinstance(value, types)), None)
-
-
-def time_kind(dtype: np.dtype[Any]) -> TimeKind | None:
-    """Kind of NumPy's two types of times; None of any other type."""
-    kinds: dict[str, TimeKind] = {"M": "datetime", "m": "duration"}
-    return kinds.get(dtype.kind)
 
 
 def to_seconds(times: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
@@ -49,8 +41,7 @@ def to_seconds(times: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.ND
     missing : numpy.ndarray of bool
     """
     missing = np.isnat(times)
-    kind = time_kind(times.dtype)
-    microseconds = times.astype(TIME_DTYPES[kind] if kind else times.dtype).astype(np.int64)
+    microseconds = times.astype(f"{times.dtype.kind}8[us]").astype(np.int64)
     return np.where(missing, 0, microseconds) / 1e6, missing
 
 
@@ -100,8 +91,7 @@ def in_words(kind: TimeKind, seconds: float, step: int) -> str:
 
 def duration_in_words(seconds: float) -> str:
     """A duration in the largest unit that it holds one of."""
-    size, unit = abs(seconds), "s"
     for length, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
-        if size >= length:
+        if abs(seconds) >= length:
             return f"{seconds / length:.4g} {name}"
-    return f"{seconds:.4g} {unit}"
+    return f"{seconds:.4g} s"
