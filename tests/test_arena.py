@@ -14,7 +14,7 @@ from bench.accuracy.encoding import Encoding
 from bench.accuracy.methods import DEFAULT, METHODS
 from bench.accuracy.picture import draw
 from bench.accuracy.ranks import compare
-from bench.accuracy.report import quality, write_picture
+from bench.accuracy.report import length, quality, write_picture
 from bench.accuracy.scores import coverage, energy_distance, errors
 from bench.accuracy.sets import SETS, load, sample_rows
 from bench.baselines import gain, miwae
@@ -257,11 +257,43 @@ def test_command_resumes(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("iris") == 18 + 11
 
 
+def test_several_processes_give_the_same_lines(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("VSAE_FAST_DATA", raising=False)
+    found = []
+    for jobs in ("1", "2"):
+        output = tmp_path / jobs
+        arguments = ["--sets", "iris,wine", "--methods", "mean / mode", "--seeds", "0", "--protocol", "split"]
+        monkeypatch.setattr(sys, "argv", ["accuracy", *arguments, "--jobs", jobs, "--output", str(output)])
+        command.main()
+        found.append([json.loads(entry) for entry in output.read_text().splitlines()])
+    one, two = ({runs.Run(*(e[f] for f in runs.Run._fields)): e["scores"] for e in lines} for lines in found)
+    assert one == two
+    assert len(one) == 2 * 2 * 3
+    assert {entry["environment"]["threads"] for entry in found[1]} == {1}
+    assert all(entry["seconds"]["run"] >= entry["seconds"]["fit_transform"] for lines in found for entry in lines)
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:-2], "--minutes", "0", "--output", str(tmp_path / "late")])
+    command.main()
+    assert "time is up" in capsys.readouterr().out
+
+
+def test_length_of_a_full_run_counts_whole_masks(monkeypatch):
+    monkeypatch.setattr("bench.accuracy.report.DEFAULT", ("x", "y"))
+    monkeypatch.setattr("bench.accuracy.report.SETS", ("p",))
+    lines = [{**run._asdict(), "seconds": {"run": 900.0}} for run in runs.split_runs(("p",), ("x", "y"), (2,))]
+    assert "took 3.0 hours of a core" in length(lines)
+    assert "takes 4.5 hours on two (`--jobs 2`; bar 3, **missed**)" in length(lines)
+    assert length(lines[:-1]) == ""
+
+
 def test_unknown_names_are_named(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["accuracy", "--methods", "oracle"])
     with pytest.raises(SystemExit):
         command.main()
     assert "unknown method 'oracle'" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["accuracy", "--jobs", "0"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "--jobs must be at least 1" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="unknown set 'salt'"):
         load("salt", None)
     with pytest.raises(SystemExit, match="yeast needs --data FOLDER"):

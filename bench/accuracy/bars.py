@@ -11,4 +11,5 @@ BARS: dict[tuple[str, str], tuple[float, float]] = {
     ("breast_cancer", "pfc"): (0.040, 0.035),
 }
 TRANSFORM_RATIO = (20.0, 100.0)  # chained trees' time for 10,000 new rows over ours, at least
+ARENA_HOURS = 3.0  # of a full run on two cores, at most
 COVERAGE = (0.87, 0.93)  # of 90 % intervals

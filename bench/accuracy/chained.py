@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
 
 from bench.accuracy.encoding import Array, Encoding, mean_and_mode
@@ -47,7 +48,7 @@ class ChainedTrees:
                     n_estimators=self.n_trees,
                     max_features="sqrt",
                     min_samples_leaf=LEAF if number else 1,
-                    n_jobs=-1,
+                    n_jobs=torch.get_num_threads(),
                     random_state=self.seed,
                 )
                 forests[name] = forest.fit(inputs[~missing], target.astype(float if number else str))

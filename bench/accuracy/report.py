@@ -9,9 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bench.accuracy.bars import BARS, COVERAGE, TRANSFORM_RATIO
+from bench.accuracy.bars import ARENA_HOURS, BARS, COVERAGE, TRANSFORM_RATIO
+from bench.accuracy.methods import DEFAULT
 from bench.accuracy.picture import OURS, draw
 from bench.accuracy.ranks import SCORINGS, UNRANKED, Line, compare
+from bench.accuracy.runs import SEEDS, Run, split_runs
+from bench.accuracy.sets import SETS
 from bench.markdown import machine, table, verdict
 
 NAMES = {"nrmse_std": "NRMSE", "pfc": "PFC"}
@@ -185,6 +188,27 @@ def scores(lines: list[Line]) -> str:
     return table(("set", "error", *methods), rows)
 
 
+def length(lines: list[Line]) -> str:
+    """Time of a full run, from the longest mask whose runs were timed as a whole with every method of the default.
+
+    Two processes on two cores take half of the sum.
+    """
+    hours: dict[int, float] = {}
+    for (seed,), group in _groups(lines, "split", "seed").items():
+        default = [line for line in group if line["method"] in DEFAULT]
+        planned = set(split_runs(SETS, DEFAULT, (seed,)))
+        timed = {Run(*(line[field] for field in Run._fields)) for line in default if "run" in line["seconds"]}
+        if planned <= timed:
+            hours[seed] = sum(line["seconds"]["run"] for line in default) / 3600
+    if not hours:
+        return ""
+    full = len(SEEDS) * max(hours.values()) / 2
+    return (
+        f"One mask of everything took {max(hours.values()):.1f} hours of a core, so that a full run of {len(SEEDS)} "
+        f"takes {full:.1f} hours on two (`--jobs 2`; bar {ARENA_HOURS:g}, {verdict(full, ARENA_HOURS, 0)})."
+    )
+
+
 def write_picture(path: Path, docs: Path) -> None:
     """Mean ranks, beside the page; nothing where there is nothing to compare."""
     overall = compare(read(path))
@@ -214,7 +238,7 @@ def quality(path: Path) -> str:
             "the rows; errors of those rows (in-sample) and of the others (held-out).",
             f"![Mean ranks of the methods]({PICTURE})",
             ranks(lines),
-            *filter(None, [failures(lines)]),
+            *filter(None, [failures(lines), length(lines)]),
             "Errors in-sample, mean over the masks that all methods have been run on "
             f"({', '.join(UNRANKED)}, which takes minutes for a small table and has no rank, on some); energy: "
             "distance between the rows as completed (drawn, where a method draws) and the true ones, 0 is best:",
