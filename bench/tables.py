@@ -327,7 +327,8 @@ def front_door_section(result: Result) -> str:
     for name, seconds in result["seconds"].items():
         bar = front_door.BARS.get(name)
         met = "" if bar is None else "met" if seconds["median"] <= bar else "**missed**"
-        shown = f"{seconds['median']:.2f} ({seconds['least']:.2f} to {seconds['largest']:.2f})"
+        median, *limits = (f"{seconds[which]:.3g}" for which in ("median", "least", "largest"))
+        shown = f"{median} ({' to '.join(limits)})"
         rows.append((name, shown, "" if bar is None else f"{bar:g}", met))
     return "\n\n".join(
         [

@@ -19,6 +19,8 @@ from vsae_fast.ops.registry import Addresses, Op, check_like, resolve
 
 LOG_VARIANCE_LIMIT = 8.0  # kLogVarianceLimit in csrc/core/training_step.h
 
+FLOAT_BYTES = torch.float32.itemsize
+
 Tensors = list[torch.Tensor]
 
 
@@ -136,11 +138,16 @@ def _cpu(
     own: list[list[_native.FoldedLayer]] = [[] for _ in range(n_attributes)]
     first = 0
     for group, n_layers in zip(layout.groups(x.device), own_layers, strict=True):
-        for g, attribute in enumerate(group.attributes):
-            own[attribute] = [
-                layer(own_weight[i][g], own_bias[i][g], i + 1 < first + n_layers)
-                for i in range(first, first + n_layers)
-            ]
+        last = first + n_layers - 1
+        for i in range(first, first + n_layers):
+            # Networks of a group stand one after the other; a view of each would take longer than a row's proposals.
+            _, n_out, n_in = own_weight[i].shape
+            weight, bias = address(own_weight[i]), address(own_bias[i])
+            for g, attribute in enumerate(group.attributes):
+                of_network = FLOAT_BYTES * g * n_out
+                own[attribute].append(
+                    _native.FoldedLayer(weight + of_network * n_in, bias + of_network, n_in, n_out, i < last)
+                )
         first += n_layers
 
     arguments = _native.ProposeArguments()
