@@ -97,7 +97,7 @@ def test_loading_runs_no_code(path):
     assert path.read_bytes()[8:9] == b"{"
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["vsae_fast"])
-    assert header["version"] == 6
+    assert header["version"] == 7
     assert header["package"]
     assert header["noise"].startswith("philox")
 
@@ -120,6 +120,13 @@ def test_columns_of_format_5_have_no_times(path):
     columns = [{key: value for key, value in asdict(c).items() if key not in ("step", "cell")} for c in before.columns]
     rewrite(path, version=5, schema=columns)
     assert VSAEImputer.load(path).schema_ == before
+
+
+def test_ensembles_of_format_6_have_no_linear_member(path, table):
+    rewrite(path, version=6, linear_shares=None)
+    imputer = VSAEImputer.load(path)
+    assert imputer.linear_ is None
+    assert not imputer.transform(table).isna().any(axis=None)
 
 
 def test_bad_files(path, tmp_path):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from vsae_fast.hidden_cells import impute_hidden_cells
+from vsae_fast.linear_member import LinearMember
 from vsae_fast.models.latent_model import LatentModel
 
 HIDDEN_SHARE, SAMPLES, DRAWS = 0.1, 200, 8
@@ -39,7 +40,12 @@ class SpreadMoments(NamedTuple):
 
 
 def spread_moments(
-    model: LatentModel, x: torch.Tensor, mask: torch.Tensor, visible_weight: float, seed: int
+    model: LatentModel,
+    x: torch.Tensor,
+    mask: torch.Tensor,
+    visible_weight: float,
+    seed: int,
+    linear: LinearMember | None = None,
 ) -> SpreadMoments:
     """Hide a tenth of the known cells, several times, and compare errors with draws.
 
@@ -55,6 +61,8 @@ def spread_moments(
         Exponent of p(x_o | z).
     seed : int
         Of the patterns, the noise and the draws.
+    linear : LinearMember, optional
+        What the model's expected values are averaged with; fitted without these rows.
     """
     sums = torch.zeros(3, x.shape[1], dtype=torch.float64, device=x.device)
     cells = impute_hidden_cells(
@@ -62,7 +70,9 @@ def spread_moments(
     )
     for known, hidden, result in cells:
         where = model.layout.expand(hidden).double()
-        error = (known - result.imputed).double().abs().clamp(max=LARGEST) ** 2
+        seen = mask[: len(known)] - hidden
+        expected = result.imputed if linear is None else linear.blend(known, seen, result.imputed)
+        error = (known - expected).double().abs().clamp(max=LARGEST) ** 2
         spread = ((result.draws - result.imputed.unsqueeze(1)).double() ** 2).mean(1)
         sums += torch.stack([(error * where).sum(0), (spread * where).sum(0), where.sum(0)])
     return SpreadMoments(*sums.tolist())

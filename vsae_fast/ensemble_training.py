@@ -21,7 +21,7 @@ from vsae_fast.native_training import supports
 from vsae_fast.objective import Objective
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import Preset
-from vsae_fast.training import History, Progress, TrainingPlan, calibrate, train
+from vsae_fast.training import History, Progress, TrainingPlan, train
 
 RULED_OUT = 2.0  # standard errors
 # From this many rows on, a weight decay whose first network is worse than the best by this share trains no others. In
@@ -54,10 +54,11 @@ class NetworkTraining:
     def run(self, x: torch.Tensor, mask: torch.Tensor, progress: Progress | None = None, **options: Any) -> History:
         """Train it in place; ``options`` are those of :func:`vsae_fast.training.train`."""
         generator = torch.Generator(x.device).manual_seed(self.seed)
-        return train(
+        history = train(
             self.model, x, mask, self.objective, self.plan, generator, progress, self.backend,
             trained=self.trained, **options,
         )  # fmt: skip
+        return replace(history, seed=self.seed)
 
 
 # Trains one network, within so many seconds, on data that it has; returns its parameters and its record.
@@ -163,11 +164,6 @@ def train_models(
         train_jobs([job for job in chosen if job not in histories])
     errors = [[histories[n * candidate + member].imputation_error for member in range(n)] for candidate in candidates]
     kept = [n * candidates[i] + member for i in plausible(errors) for member in range(n)]
-    for job in kept:  # of the others it would be thrown away
-        plan, member = jobs[job]
-        if histories[job].epoch:
-            generator = torch.Generator(x.device).manual_seed(seed + member)
-            histories[job].spread = calibrate(models[job], x, mask, preset.objective, plan, generator)
     return [models[job] for job in kept], [histories[job] for job in kept]
 
 
@@ -209,11 +205,6 @@ def train_further(
             dict(enumerate(copies)), plans, preset, x, mask, [fresh + member for member in range(len(copies))],
             options, n_workers=n_workers, monitor=monitor, trained=True,
         )  # fmt: skip
-    for member, (model, plan, history) in enumerate(zip(copies, plans, added, strict=True)):
-        if not history.epoch:
-            continue
-        generator = torch.Generator(x.device).manual_seed(fresh + member)
-        history.spread = calibrate(model, x, mask, preset.objective, plan, generator)
     return copies, [new.after(old) for new, old in zip(added, histories, strict=True)]
 
 

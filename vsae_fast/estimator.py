@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,19 +13,16 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from vsae_fast.caller_warning import warn_caller
-from vsae_fast.checkpoints import checkpoints_in
 from vsae_fast.column_names import check_columns, output_names
-from vsae_fast.ensemble_training import RunOptions, TrainElsewhere, train_further, train_models
+from vsae_fast.ensemble_training import TrainElsewhere
 from vsae_fast.filling import chunks, expected_values, fill
 from vsae_fast.fitted_imputer import fitted_imputer
-from vsae_fast.imputation import check_fills
+from vsae_fast.fitting import Trained, train_ensemble
+from vsae_fast.linear_member import LinearMember
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.monitor import CallbackSupportMixin, with_callbacks
 from vsae_fast.multiple import MultipleImputation, check_n_imputations
-from vsae_fast.ops.layout import AttributeLayout
-from vsae_fast.parameters import check_parameters, n_threads, self_masking_columns
-from vsae_fast.placement import choose_backend
-from vsae_fast.presets import Preset, build_preset, with_overrides
+from vsae_fast.parameters import check_parameters, self_masking_columns
 from vsae_fast.self_masking import SelfMasking, term_of
 from vsae_fast.table.bounds import with_bounds, without_bounds
 from vsae_fast.table.column import BoolArray, FloatArray
@@ -38,12 +34,6 @@ from vsae_fast.table.mask import observed_cells
 from vsae_fast.table.protocols import Table
 from vsae_fast.table.schema import Schema, detect_schema
 from vsae_fast.training import History
-
-
-class _Trained(NamedTuple):
-    preset: Preset
-    models: list[VSAE]
-    histories: list[History]
 
 
 class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -140,6 +130,9 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         The trained networks; empty where no column could be modelled.
     history_ : list of History
         Loss and validation score per epoch of each network.
+    linear_ : LinearMember or None
+        The normal distribution whose expected values are averaged with the networks' (auto, up to 64 encoded columns
+        and less than 50,000 observed cells), and its shares; None where validation gave it none.
     self_masking_ : dict of int to SelfMasking
         Terms of self-masking columns, by the column's number among those that are modelled.
     n_iter_ : int
@@ -378,7 +371,9 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         if schema.modelled:
             x, m, _ = encode(schema, columns, observed)
             rows = torch.from_numpy(x).to(device), torch.from_numpy(m).to(device)
-            trained = self._train(schema.layout(), rows, seed, before, None if elsewhere is None else elsewhere(*rows))
+            trained = train_ensemble(
+                self, schema.layout(), rows, seed, before, None if elsewhere is None else elsewhere(*rows)
+            )
         # Nothing of a fitted imputer changes before this point, and a fit that fails behind it leaves it as it was.
         before_fit = dict(self.__dict__)
         try:
@@ -399,48 +394,13 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
             names = ", ".join(str(table.names[j]) for j in self._dropped_columns())
             warn_caller(f"columns without any observed cell are left out of the result: {names}")
 
-    def _train(
-        self,
-        layout: AttributeLayout,
-        rows: tuple[torch.Tensor, torch.Tensor],
-        seed: int,
-        before: list[VSAE],
-        train_elsewhere: TrainElsewhere | None,
-    ) -> _Trained:
-        """Train networks on encoded rows and their mask, on the device of these; from ``before`` on, if any."""
-        x, mask = rows
-        preset = with_overrides(
-            build_preset(self.preset, layout, len(x), int(mask.sum(dtype=torch.float64))),
-            n_models=self.n_models,
-            n_iter_no_change=self.n_iter_no_change,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            bootstrap=self.bootstrap,
-        )
-        check_fills(self.n_fills, preset.network)
-        settings = {"preset": preset, "seed": seed, "backend": self.backend, "device": self.device}
-        with checkpoints_in(self.checkpoint_dir, rows, before, settings) as checkpoints:
-            options = RunOptions(
-                backend=choose_backend(x.device, self.backend, self.precision),
-                n_threads=n_threads(self.n_jobs),
-                verbose=self.verbose,
-                callbacks=self.callbacks or (),
-                estimator=self,
-                max_time=self.max_time or math.inf,
-                checkpoints=checkpoints,
-                train_elsewhere=train_elsewhere,
-            )
-            if before:
-                return _Trained(preset, *train_further(before, self.history_, preset, x, mask, seed, options))
-            return _Trained(preset, *train_models(layout, preset, x, mask, seed, options))
-
-    def _keep(self, trained: _Trained | None) -> None:
+    def _keep(self, trained: Trained | None) -> None:
         """Take over what was trained; nothing was where no column could be modelled."""
         self.models_: list[VSAE] = []
         self.history_: list[History] = []
+        self.linear_: LinearMember | None = None
         if trained is not None:
-            self.models_, self.history_ = trained.models, trained.histories
+            self.models_, self.history_, self.linear_ = trained.models, trained.histories, trained.linear
             self.default_n_samples_: int = trained.preset.n_samples
             self.visible_weight_: float = trained.preset.visible_weight
             self.default_sampler_: str = trained.preset.sampler

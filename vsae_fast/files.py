@@ -17,6 +17,7 @@ from safetensors.torch import save as to_bytes
 import vsae_fast
 from vsae_fast import noise
 from vsae_fast.calibration import SpreadMoments
+from vsae_fast.linear_member import LinearMember
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.self_masking import SelfMasking
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from vsae_fast.estimator import VSAEImputer
 
 # 2: a checksum of the networks; weight decay and end of each training. 3: blocks of columns. 4: self-masking columns.
-# 5: skewness and tailweight of what a self-masking column's prediction leaves. 6: columns of times.
-FORMAT_VERSION = 6
+# 5: skewness and tailweight of what a self-masking column's prediction leaves. 6: columns of times. 7: linear members.
+FORMAT_VERSION = 7
+LINEAR = "linear."
 KEY = "vsae_fast"
 
 _RuntimePath = str | os.PathLike[str]
@@ -91,6 +93,9 @@ def save(imputer: VSAEImputer, path: _RuntimePath, *, overwrite: bool = False) -
             for member, model in enumerate(imputer.models_)
             for name, tensor in model.state_dict().items()
         }
+        if imputer.linear_ is not None:
+            header["linear_shares"] = [imputer.linear_.number_share, imputer.linear_.level_share]
+            state |= {LINEAR + name: torch.from_numpy(array) for name, array in imputer.linear_.arrays.items()}
     header["checksum"] = _checksum(state)
     try:
         text = json.dumps(header, default=_plain)
@@ -178,6 +183,7 @@ def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, t
     imputer.models_ = []
     terms = header.get("self_masking", {})  # not in files of before there were any, of five numbers up to format 4
     imputer.self_masking_ = {int(attribute): SelfMasking(*map(float, term)) for attribute, term in terms.items()}
+    imputer.linear_ = None
     if "network" in header:
         if header["noise"] not in noise.SCHEMES:
             raise ValueError(f"unknown noise scheme {header['noise']!r}")
@@ -188,6 +194,9 @@ def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, t
             own = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
             model.load_state_dict(own)
             imputer.models_.append(model.eval())
+        if header.get("linear_shares") is not None:
+            arrays = {name.removeprefix(LINEAR): t.numpy() for name, t in state.items() if name.startswith(LINEAR)}
+            imputer.linear_ = LinearMember.of_arrays(imputer.schema_.layout(), arrays, header["linear_shares"])
         imputer.default_n_samples_ = int(header["n_samples"])
         imputer.visible_weight_ = float(header["visible_weight"])
         imputer.default_sampler_ = str(header.get("sampler", "iid"))  # files of before there was a choice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -68,6 +69,7 @@ def fitted_imputer(
         _draw_spread(estimator),
         drawing_members(estimator.history_),
         estimator.self_masking_,
+        None if estimator.linear_ is None else replace(estimator.linear_, n_threads=options["n_threads"]),
     )
     _kept[estimator] = _Origin(estimator, options), imputer
     return imputer
@@ -111,7 +113,7 @@ def _values(estimator: VSAEImputer, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _objects(estimator: VSAEImputer) -> tuple[object, ...]:
-    return (estimator.schema_, *estimator.models_, *estimator.history_)
+    return (estimator.schema_, estimator.linear_, *estimator.models_, *estimator.history_)
 
 
 def _draw_spread(estimator: VSAEImputer) -> torch.Tensor:

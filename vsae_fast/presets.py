@@ -37,6 +37,8 @@ class Preset:
         Networks for each weight decay, each trained from its own seed; imputations are averaged.
     weight_decays : tuple of float
         Candidates; those that validation does not rule out are averaged.
+    linear_member : bool
+        Whether a joint normal distribution is averaged with the networks, by the share that validation gives it.
     """
 
     network: NetworkConfig
@@ -48,6 +50,7 @@ class Preset:
     n_models: int
     weight_decays: tuple[float, ...] = (0.0,)
     tolerance: float = 0.0
+    linear_member: bool = False
 
 
 def build_preset(name: str, layout: AttributeLayout, n_rows: int, n_observed: int) -> Preset:
@@ -131,6 +134,10 @@ TOLERANCE = 0.05
 HIDDEN_SHARE_OF_NUMBERS = (0.15, 0.35)
 
 
+# Columns up to which a joint normal distribution is averaged with the networks: a row costs as much as their cube.
+LINEAR_COLUMNS = 64
+
+
 AUTO_COLUMNS = NetworkConfig(
     numerical_hidden=(16,),
     categorical_hidden=(16,),
@@ -204,6 +211,7 @@ def auto(layout: AttributeLayout, n_rows: int, n_observed: int) -> Preset:
         sampler="sobol",
         n_models=3 if n_observed < MANY_CELLS else 2,
         weight_decays=weight_decays,
+        linear_member=n_observed < MANY_CELLS and layout.n_columns <= LINEAR_COLUMNS,
     )
 
 

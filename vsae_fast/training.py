@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from vsae_fast.calibration import SpreadMoments, spread_moments
+from vsae_fast.calibration import SpreadMoments
 from vsae_fast.checkpoints import Checkpoint, Saved
 from vsae_fast.hidden_cells import imputation_error
 from vsae_fast.models.latent_model import LatentModel
@@ -97,6 +97,8 @@ class History:
         Width of its draws on such cells (:func:`~vsae_fast.calibration.spread_moments`); None without a split.
     weight_decay : float
         That it was trained with.
+    seed : int
+        Of the training, which decides which rows were kept for validation.
     ended_by : {"epochs", "patience", "time", "callback"}
     """
 
@@ -107,6 +109,7 @@ class History:
     imputation_error: float = math.nan
     spread: SpreadMoments | None = None
     weight_decay: float = 0.0
+    seed: int = 0
     ended_by: str = "epochs"
 
     def after(self, earlier: History) -> History:
@@ -321,7 +324,7 @@ def train(
         model.eval()
         return History(**saved.facts["history"])
     run = _Run(History(weight_decay=plan.weight_decay))
-    train_rows, validation_rows, validation_seed = _split_and_seed(x.shape[0], plan, generator)
+    train_rows, validation_rows, validation_seed = split_and_seed(x.shape[0], plan, generator)
     if plan.bootstrap:
         train_rows = resampled(train_rows, generator)
     x_train, mask_train = x[train_rows], mask[train_rows]
@@ -383,7 +386,7 @@ def train(
         model.load_state_dict(run.best_state)
     model.eval()
     if len(x_validation):
-        weight = _visible_weight(objective)
+        weight = visible_weight(objective)
         history.imputation_error = imputation_error(model, x_validation, mask_validation, weight, validation_seed)
     if checkpoint is not None:
         checkpoint.save(
@@ -418,7 +421,7 @@ def _validation(
     def hidden_cells() -> float:
         trainer.write_back()
         model.eval()
-        return -imputation_error(model, x, mask, _visible_weight(objective), seed, n_patterns=VALIDATION_PATTERNS)
+        return -imputation_error(model, x, mask, visible_weight(objective), seed, n_patterns=VALIDATION_PATTERNS)
 
     # Rows that know next to nothing have no cell to hide.
     return bound if plan.validate_by == "bound" or math.isnan(hidden_cells()) else hidden_cells
@@ -429,35 +432,7 @@ def _mean(losses: list[float | torch.Tensor]) -> float:
     return float(torch.stack([torch.as_tensor(loss, dtype=torch.float64) for loss in losses]).mean())
 
 
-def calibrate(
-    model: LatentModel,
-    x: torch.Tensor,
-    mask: torch.Tensor,
-    objective: Objective,
-    plan: TrainingPlan,
-    generator: torch.Generator,
-) -> SpreadMoments | None:
-    """Width of a trained model's draws beside its errors, on the validation rows of its training.
-
-    Parameters
-    ----------
-    model : LatentModel
-        In evaluation mode.
-    x, mask, objective, plan
-        Of the training.
-    generator : torch.Generator
-        With the seed that the training had.
-
-    Returns
-    -------
-    SpreadMoments or None
-        None where there were no validation rows.
-    """
-    _, rows, seed = _split_and_seed(x.shape[0], plan, generator)
-    return spread_moments(model, x[rows], mask[rows], _visible_weight(objective), seed) if len(rows) else None
-
-
-def _split_and_seed(
+def split_and_seed(
     n_rows: int, plan: TrainingPlan, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Training rows, validation rows, and the seed of all noise on the latter."""
@@ -465,6 +440,6 @@ def _split_and_seed(
     return training, validation, int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 
-def _visible_weight(objective: Objective) -> float:
+def visible_weight(objective: Objective) -> float:
     """Exponent of p(x_o | z) that the model was trained with."""
     return objective.visible_weight if isinstance(objective, HideAndScore) else 1.0

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bindings/addresses.h"
+#include "bindings/joint_gaussian.h"
 #include "bindings/numbers.h"
 #include "bindings/proposals.h"
 #include "bindings/signals.h"
@@ -206,6 +207,7 @@ PYBIND11_MODULE(_native, module) {
         .def_readwrite("tolerance", &ImportanceImputeArguments::tolerance);
 
     vsae::bind_training(module);
+    vsae::bind_joint_gaussian(module);
     vsae::bind_numbers(module);
     vsae::bind_proposals(module);
     vsae::bind_training_ops(module);

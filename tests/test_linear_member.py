@@ -1,0 +1,184 @@
+"""The linear member of auto's ensembles: its values, its share, and what it is good for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from vsae_fast import VSAEImputer
+from vsae_fast.ensemble_validation import PRIOR_CELLS, TYPICAL_SHARE, _share
+from vsae_fast.fitted_imputer import fitted_imputer
+from vsae_fast.joint_gaussian import JointGaussian
+from vsae_fast.linear_member import LinearMember
+from vsae_fast.missingness import ampute
+from vsae_fast.ops.layout import AttributeLayout
+from vsae_fast.presets import build_preset
+
+LAYOUT = AttributeLayout(("numerical", "categorical", "numerical"), (1, 3, 1))
+SHORT = {"epochs": 15, "n_models": 2, "random_state": 0}
+
+
+def member(number_share=0.4, level_share=0.25):
+    factor = np.random.default_rng(0).normal(size=(5, 5))
+    gaussian = JointGaussian(np.zeros(5), factor @ factor.T / 5 + 0.2 * np.eye(5))
+    centre, scale = np.array([0, 0.3, 0.3, 0.4, 0]), np.array([1, 0.45, 0.45, 0.5, 1])
+    return LinearMember(LAYOUT, gaussian, centre, scale, number_share, level_share)
+
+
+def rows(n=200, seed=1):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 5)).astype(np.float32)
+    x[:, 1:4] = np.eye(3)[rng.integers(3, size=n)]
+    mask = (rng.random((n, 3)) < 0.5).astype(np.float32)
+    networks = x + rng.normal(size=x.shape).astype(np.float32) * 0.1
+    networks[:, 1:4] = rng.dirichlet([1, 1, 1], n)
+    observed = np.repeat(mask > 0, LAYOUT.widths, axis=1)
+    return torch.from_numpy(x), torch.from_numpy(mask), torch.from_numpy(np.where(observed, x, networks)), observed
+
+
+def test_probabilities_are_probabilities_and_observed_cells_stay():
+    x, _, _, observed = rows()
+    x[~torch.from_numpy(observed)] = torch.nan
+    own = member().expected(x.numpy(), observed)
+    assert np.isfinite(own).all()
+    np.testing.assert_array_equal(own[observed], x.numpy()[observed])
+    levels = own[~observed[:, 1], 1:4]
+    assert (levels >= 0).all()
+    np.testing.assert_allclose(levels.sum(1), 1, rtol=1e-6)
+    assert (levels == 0).any()  # some expected values were outside
+
+
+def test_shares_and_rows():
+    x, mask, networks, observed = rows()
+    own = member().expected(x.numpy(), observed)
+    assert torch.equal(member(0.0, 0.0).blend(x, mask, networks), networks)
+    np.testing.assert_allclose(member(1.0, 1.0).blend(x, mask, networks), own, atol=1e-6)
+    half = member(0.5, 0.25).blend(x, mask, networks).numpy()
+    share = np.array([0.5, 0.25, 0.25, 0.25, 0.5])
+    np.testing.assert_allclose(half, (1 - share) * networks.numpy() + share * own, atol=1e-6)
+    for i in (0, 7, 199):
+        one = member(0.5, 0.25).blend(x[i : i + 1], mask[i : i + 1], networks[i : i + 1])
+        np.testing.assert_array_equal(one[0], half[i])
+
+
+def test_draws_are_those_of_the_average():
+    x, mask, networks, observed = rows(4000)
+    drawn = networks.clone()
+    drawn[:, 1:4] = torch.from_numpy(np.where(observed[:, 1:4], x[:, 1:4], [1.0, 0.0, 0.0])).float()
+    own = member().expected(x.numpy(), observed)
+    centre, draws = member().blend_draws(x, mask, networks, drawn, 5, torch.arange(len(x)))
+    torch.testing.assert_close(centre, member().blend(x, mask, networks))
+    numbers = [0, 4]
+    torch.testing.assert_close((draws - drawn)[:, numbers], (centre - networks)[:, numbers])
+    hidden = ~observed[:, 1]
+    assert set(draws[:, 1:4].unique().tolist()) == {0.0, 1.0}
+    assert (draws[:, 1:4].sum(1) == 1).all()
+    np.testing.assert_array_equal(draws[~hidden, 1:4], x[~hidden, 1:4])
+    expected = 0.75 * np.array([1, 0, 0]) + 0.25 * own[hidden, 1:4].mean(0)
+    np.testing.assert_allclose(draws[hidden, 1:4].mean(0), expected, atol=0.02)
+    later = member().blend_draws(x[9:], mask[9:], networks[9:], drawn[9:], 5, torch.arange(9, len(x)))[1]
+    torch.testing.assert_close(later, draws[9:], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("product", "square", "n", "share"),
+    [
+        (0.5, 1.0, 1e9, 0.5),  # many cells: least squares
+        (2.0, 1.0, 1e9, 1.0),
+        (-1.0, 1.0, 1e9, 0.0),
+        (-1.0, 1.0, 1.0, 0.0),  # never where the cells see a loss
+        (0.05, 1.0, PRIOR_CELLS, 0.1),
+        (0.5, 1.0, PRIOR_CELLS, (0.5 + TYPICAL_SHARE) / 2),
+        (0.0, 0.0, 0.0, 0.0),
+    ],
+)
+def test_share(product, square, n, share):
+    found = _share(np.array([product, square, n]))
+    assert found.share == pytest.approx(share, abs=1e-6)
+    assert found.gain == pytest.approx(2 * share * product - share**2 * square, abs=1e-6)
+
+
+def linear_table(n_rows=300, seed=0):
+    """Five columns of a joint normal distribution, so that the best imputation is known."""
+    rng = np.random.default_rng(seed)
+    factor = rng.normal(size=(5, 2))
+    truth = rng.normal(size=(n_rows, 2)) @ factor.T + 0.5 * rng.normal(size=(n_rows, 5))
+    return truth, ampute(truth, "MCAR", 0.3, random_state=seed)[0]
+
+
+def test_a_linear_table_is_imputed_nearly_as_well_as_can_be():
+    truth, incomplete = linear_table()
+    hidden = np.isnan(incomplete)
+    imputer = VSAEImputer(random_state=0, n_models=1).fit(incomplete)
+    assert imputer.linear_.number_share > 0.3
+
+    def error(completed):
+        return np.sqrt(((completed - truth)[hidden] ** 2).mean())
+
+    factor = np.random.default_rng(0).normal(size=(5, 2))
+    best = JointGaussian(np.zeros(5), factor @ factor.T + 0.25 * np.eye(5)).complete(incomplete, ~hidden)
+    ours = error(imputer.transform(incomplete))
+    imputer.linear_ = None
+    assert ours < 1.06 * error(best)
+    assert ours < error(imputer.transform(incomplete))
+
+
+def test_a_table_without_a_linear_relation_gives_it_no_share():
+    rng = np.random.default_rng(0)
+    a = rng.uniform(-1, 1, 900)
+    table = np.column_stack([a, np.cos(6 * a)])
+    table[rng.random(900) < 0.3, 1] = np.nan
+    linear = VSAEImputer(random_state=0, n_models=1, epochs=60).fit(table).linear_
+    assert linear is None or linear.number_share < 0.1
+
+
+def test_who_has_one():
+    numbers = AttributeLayout(("numerical",) * 64, (1,) * 64)
+    assert build_preset("auto", numbers, 500, 20_000).linear_member
+    assert not build_preset("auto", numbers, 5000, 50_000).linear_member
+    assert not build_preset("auto", AttributeLayout(("numerical",) * 65, (1,) * 65), 500, 20_000).linear_member
+    assert not build_preset("paper", numbers, 500, 20_000).linear_member
+    _, incomplete = linear_table(60)
+    assert VSAEImputer(**SHORT).fit(incomplete).linear_ is None  # too few rows for validation
+    assert VSAEImputer(preset="paper", epochs=2, random_state=0).fit(incomplete).linear_ is None
+
+
+def test_files_keep_it_and_damage_is_noticed(tmp_path):
+    _, incomplete = linear_table()
+    imputer = VSAEImputer(**SHORT).fit(incomplete)
+    imputer.save(tmp_path / "model")
+    again = VSAEImputer.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.transform(incomplete), imputer.transform(incomplete))
+    np.testing.assert_array_equal(again.sample(incomplete, 1)[0], imputer.sample(incomplete, 1)[0])
+    arrays = imputer.linear_.arrays
+    for name, wrong in (("mean", arrays["mean"][:2]), ("scale", arrays["scale"] * np.nan)):
+        with pytest.raises(ValueError, match=f"{name} of the linear member must be finite, of shape"):
+            LinearMember.of_arrays(imputer.schema_.layout(), {**arrays, name: wrong}, (0.1, 0.1))
+
+
+def test_threads_change_no_bit_and_a_further_fit_fits_it_anew():
+    _, incomplete = linear_table()
+    imputer = VSAEImputer(**SHORT, n_jobs=1).fit(incomplete)
+    two = VSAEImputer(**SHORT, n_jobs=2).fit(incomplete)
+    np.testing.assert_array_equal(imputer.transform(incomplete), two.transform(incomplete))
+    assert fitted_imputer(two)._linear.n_threads == 2
+    before = imputer.linear_
+    imputer.set_params(warm_start=True).fit(incomplete[:200])
+    assert imputer.linear_ is not before
+    assert not np.array_equal(imputer.linear_.gaussian.mean, before.gaussian.mean)
+
+
+def test_mixed_frames_with_unseen_levels_and_empty_rows():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=300)
+    table = pd.DataFrame({"a": a, "b": 2 * a + rng.normal(size=300), "k": np.where(a > 0, "x", "y")})
+    incomplete = table.mask(rng.random(table.shape) < 0.3)
+    imputer = VSAEImputer(**SHORT).fit(incomplete)
+    imputer.linear_ = replace(imputer.linear_, number_share=1.0, level_share=1.0)
+    new = pd.DataFrame({"a": [np.nan, 1.5, 1e9], "b": [np.nan, np.nan, np.nan], "k": [None, "z", None]})
+    with pytest.warns(UserWarning, match="not seen at fit"):
+        completed = imputer.transform(new)
+    assert completed["k"].tolist()[1:] == ["z", "x"]
+    assert completed["b"].between(incomplete["b"].min(), incomplete["b"].max()).all()
