@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 OTHERS = RESULTS / "without_avx512"
 ACCURACY = RESULTS / "accuracy.jsonl"
 DOCS = Path(__file__).parents[1] / "docs"
-SUITES = ("importance_impute", "importance_impute_avx2", "propose", "training_step")
+SUITES = ("importance_impute", "importance_impute_avx2", "propose", "joint_gaussian", "training_step")
 
 Result = dict[str, Any]
 
@@ -376,7 +376,12 @@ def performance() -> str:
         "column is the figure of a kernel that did nothing but multiply-adds, at all of that rate.",
         bars([case for cases in suites.values() for case in cases if case["case"] in BARS], samplers),
     ]
-    titles = {"training_step": "## Training step", "propose": "## propose", "importance_impute": "## importance_impute"}
+    titles = {
+        "training_step": "## Training step",
+        "propose": "## propose",
+        "joint_gaussian": "## Linear member",
+        "importance_impute": "## importance_impute",
+    }
     for name, cases in suites.items():
         parts += [titles[name]] if name in titles else []
         parts += [*(candidates(case) for case in cases), machine(results[name]["machine_info"])]
