@@ -168,6 +168,11 @@ def test_threads_change_no_bit_and_a_further_fit_fits_it_anew():
     imputer.set_params(warm_start=True).fit(incomplete[:200])
     assert imputer.linear_ is not before
     assert not np.array_equal(imputer.linear_.gaussian.mean, before.gaussian.mean)
+    by_decay = {}
+    for history in imputer.history_:  # networks that differ in their weight decay are validated on the same rows
+        by_decay.setdefault(history.weight_decay, []).append(history.seed)
+    assert len(set(map(tuple, by_decay.values()))) == 1
+    assert len(set(*list(by_decay.values())[:1])) == 2
 
 
 def test_mixed_frames_with_unseen_levels_and_empty_rows():

@@ -198,12 +198,15 @@ def train_further(
     # Batches and noise of their own: those of the epochs before would repeat otherwise.
     past = max(len(history.epoch) for history in histories)
     fresh = int(np.random.SeedSequence([seed, past]).generate_state(1)[0])
+    # As in the first training, networks of one position share their seed, whatever their weight decay.
+    decays = [history.weight_decay for history in histories]
+    seeds = [fresh + decays[:i].count(decay) for i, decay in enumerate(decays)]
     options = options or RunOptions()
     n_workers = options.n_workers(copies[0], preset, len(copies))
     with options.monitor(len(copies), preset.plan.epochs, n_workers) as monitor:
         added = _train_all(
-            dict(enumerate(copies)), plans, preset, x, mask, [fresh + member for member in range(len(copies))],
-            options, n_workers=n_workers, monitor=monitor, trained=True,
+            dict(enumerate(copies)), plans, preset, x, mask, seeds, options,
+            n_workers=n_workers, monitor=monitor, trained=True,
         )  # fmt: skip
     return copies, [new.after(old) for new, old in zip(added, histories, strict=True)]
 

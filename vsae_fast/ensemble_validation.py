@@ -67,7 +67,8 @@ def validate(
     Returns
     -------
     LinearMember or None
-        None where the preset has none, where it brings nothing, or without validation rows.
+        None where the preset has none, where it brings nothing, or without validation rows. For the widths of draws it
+        is fitted without the validation rows of three seeds; those of further ones are few.
     """
     splits = {
         history.seed: split_and_seed(len(x), preset.plan, torch.Generator(x.device).manual_seed(history.seed))
