@@ -50,6 +50,11 @@ def test_probabilities_are_probabilities_and_observed_cells_stay():
     assert (levels == 0).any()  # some expected values were outside
 
 
+def test_what_it_prints():
+    told = "LinearMember(5 encoded columns; share of the average: 0.40 in numbers, 0.25 in levels)"
+    assert repr(member()) == told
+
+
 def test_shares_and_rows():
     x, mask, networks, observed = rows()
     own = member().expected(x.numpy(), observed)

@@ -16,9 +16,9 @@ from vsae_fast.ops.philox import uniforms
 OWN_STREAM = 1 << 61  # apart from the seeds of the networks' draws
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)  # arrays are neither compared nor printed as a whole
 class LinearMember:
-    """A normal distribution of all encoded columns, and its share of the average.
+    """A normal distribution of all encoded columns, and its share of the average; print it to see the shares.
 
     Parameters
     ----------
@@ -38,6 +38,12 @@ class LinearMember:
     number_share: float
     level_share: float
     n_threads: int = 1
+
+    def __repr__(self) -> str:
+        return (
+            f"LinearMember({self.layout.n_columns} encoded columns; share of the average: {self.number_share:.2f} in "
+            f"numbers, {self.level_share:.2f} in levels)"
+        )
 
     def expected(self, x: npt.NDArray[np.float32], observed: BoolArray) -> npt.NDArray[np.float32]:
         """Expected numbers and probabilities of levels, float32 of shape (N, D); ``x`` itself where observed.
