@@ -2,6 +2,7 @@
 
 import warnings
 from datetime import datetime, timedelta, timezone
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vsae_fast import VSAEImputer
+from vsae_fast import VSAEImputer, ensemble_validation
 
 TINY = {"epochs": 1, "n_models": 1, "n_samples": 5, "random_state": 0}
 SETTINGS = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -109,6 +110,26 @@ def test_rows_are_imputed_alone(table, random):
     random.shuffle(order)
     part = order[: max(len(order) // 2, 1)]
     pd.testing.assert_frame_equal(quietly(imputer.transform, table.iloc[part]), whole.iloc[part], check_exact=True)
+
+
+@SETTINGS
+@given(frames(), st.randoms(use_true_random=False))
+def test_linear_members(table, random):
+    """Of tables that have rows enough for validation; their share is set, as one epoch leaves it to chance."""
+    tall = pd.concat([table] * (120 // len(table) + 1), ignore_index=True)
+    with patch.object(ensemble_validation, "_share", lambda _: ensemble_validation.Share(0.5, 1.0)):
+        imputer = fitted_on(tall)
+    assert (imputer.linear_ is None) == (not imputer.models_)
+    whole = quietly(imputer.transform, tall)
+    for result in (whole, quietly(imputer.sample, tall, 1)[0]):
+        assert not result.isna().any(axis=None)
+        for name in tall.columns:
+            seen = tall[name].notna().to_numpy()
+            pd.testing.assert_series_equal(result[name][seen], tall[name][seen], check_exact=True)
+            if seen.any() and tall[name].dtype.kind in "fiu":
+                assert result[name].between(tall[name].min(), tall[name].max()).all()
+    part = random.sample(range(len(tall)), 7)
+    pd.testing.assert_frame_equal(quietly(imputer.transform, tall.iloc[part]), whole.iloc[part], check_exact=True)
 
 
 @SETTINGS
