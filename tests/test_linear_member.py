@@ -161,6 +161,11 @@ def test_files_keep_it_and_damage_is_noticed(tmp_path):
     for name, wrong in (("mean", arrays["mean"][:2]), ("scale", arrays["scale"] * np.nan)):
         with pytest.raises(ValueError, match=f"{name} of the linear member must be finite, of shape"):
             LinearMember.of_arrays(imputer.schema_.layout(), {**arrays, name: wrong}, (0.1, 0.1))
+    for scale, shares in ((0.0, (0.1, 0.1)), (1.0, (0.1, 1.1)), (1.0, (float("nan"), 0.1))):
+        with pytest.raises(
+            ValueError, match="scales of the linear member must be positive, its shares between 0 and 1"
+        ):
+            LinearMember.of_arrays(imputer.schema_.layout(), {**arrays, "scale": arrays["scale"] * scale}, shares)
 
 
 def test_threads_change_no_bit_and_a_further_fit_fits_it_anew():

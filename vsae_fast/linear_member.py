@@ -84,7 +84,7 @@ class LinearMember:
         Raises
         ------
         ValueError
-            Shapes that do not fit the layout, or values that are not finite.
+            Shapes that do not fit the layout, values that are not finite, scales or shares out of range.
         """
         n = layout.n_columns
         shapes = {"mean": (n,), "covariance": (n, n), "centre": (n,), "scale": (n,)}
@@ -92,6 +92,8 @@ class LinearMember:
             if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
                 raise ValueError(f"{name} of the linear member must be finite, of shape {shape}")
         number_share, level_share = map(float, shares)
+        if (arrays["scale"] <= 0).any() or not (0 <= number_share <= 1 and 0 <= level_share <= 1):
+            raise ValueError("scales of the linear member must be positive, its shares between 0 and 1")
         gaussian = JointGaussian(arrays["mean"], arrays["covariance"])
         return cls(layout, gaussian, arrays["centre"], arrays["scale"], number_share, level_share)
 
