@@ -163,6 +163,20 @@ def test_a_column_complete_at_fit_may_have_holes_later(table):
     assert np.isfinite(imputer.transform(later).loc[3, "full"])
 
 
+@pytest.mark.parametrize("size", [1e6, 1e30, 1e39, 1e300])
+def test_numbers_far_outside_leave_no_hole(size):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(150, 1)) + 0.5 * rng.normal(size=(150, 4))
+    X[rng.random(X.shape) < 0.2] = np.nan
+    imputer = VSAEImputer(**QUICK).fit(X)
+    new = np.full((4, 4), np.nan)
+    new[0, 0], new[1, 1], new[2, :2] = size, -size, (size, -size)
+    for completed in (imputer.transform(new), imputer.sample(new, 1)[0]):
+        assert np.isfinite(completed).all()
+        assert completed[2, :2].tolist() == [size, -size]
+    assert np.isfinite(imputer.score_samples(new)).all()
+
+
 def test_unseen_level_is_kept_and_treated_as_missing(table, fitted):
     new = table.iloc[:4].copy()
     new["k"] = ["sideways", "up", "sideways", None]

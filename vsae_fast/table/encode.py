@@ -12,6 +12,9 @@ from vsae_fast.table.column import BoolArray, Column, FloatArray
 from vsae_fast.table.schema import TIME_KINDS, ColumnSchema, Schema
 
 Float32Array = npt.NDArray[np.float32]
+# Standard deviations from the mean that a number counts as at most: further ones overflow float32 in the end, and a row
+# that held one came back with NaN. No column of fit has any, of less than a hundred million rows.
+MOST_DEVIATIONS = 1e4
 BLOCK_ROWS = 4096  # of a block that are in double precision at once
 HandleUnknown = Literal["missing", "error"]
 
@@ -81,7 +84,7 @@ def check_levels(schema: Schema, columns: list[Column], observed: BoolArray) -> 
 
 
 def _standardised(column: Column, description: ColumnSchema, known: BoolArray) -> npt.NDArray[np.floating[Any]]:
-    """Numbers with mean 0 and standard deviation 1, shape (N, width); zeros where unobserved."""
+    """Numbers with mean 0 and standard deviation 1, shape (N, width); zeros where unobserved, outliers held in."""
     if column.block != description.shape:
         raise ValueError(
             f"attribute {column.name!r} had rows of shape {description.shape} at fit and now has {column.block}; "
@@ -89,13 +92,17 @@ def _standardised(column: Column, description: ColumnSchema, known: BoolArray) -
         )
     if not column.block:
         values = _numbers(column, description, known)
-        return np.where(known, (values - description.mean) / description.std, 0.0)[:, None]
+        with np.errstate(over="ignore"):
+            deviations = (values - description.mean) / description.std
+        return np.where(known, deviations.clip(-MOST_DEVIATIONS, MOST_DEVIATIONS), 0.0)[:, None]
     block = np.zeros(column.values.shape, dtype=np.float32)
     centre = np.asarray(description.centre)
     rows = np.flatnonzero(known)
     for start in range(0, len(rows), BLOCK_ROWS):
         some = rows[start : start + BLOCK_ROWS]
-        block[some] = (column.values[some] - centre) / description.std
+        with np.errstate(over="ignore"):
+            deviations = (column.values[some] - centre) / description.std
+        block[some] = deviations.clip(-MOST_DEVIATIONS, MOST_DEVIATIONS)
     return block
 
 
