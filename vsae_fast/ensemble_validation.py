@@ -30,7 +30,6 @@ TYPICAL_SHARE, PRIOR_CELLS = 0.3, 150.0
 MOST_SPLITS = 3  # whose validation rows are kept from the normal distribution that is tried on them
 MOST_ROWS = 4000  # that it is fitted on; its moments settle sooner than networks do
 
-
 Splits = dict[int, tuple[torch.Tensor, torch.Tensor, int]]  # training rows, validation rows, seed of their noise
 
 
