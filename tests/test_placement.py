@@ -119,7 +119,7 @@ def test_the_estimator_trains_and_imputes_with_what_was_chosen(monkeypatch):
         chosen.append(place)
         return "reference"
 
-    for module in ("estimator", "fitted_imputer"):  # training and imputation
+    for module in ("fitting", "fitted_imputer"):  # training and imputation
         monkeypatch.setattr(f"vsae_fast.{module}.choose_backend", choose)
     plain = VSAEImputer(backend="reference", epochs=1, n_models=1, random_state=0).fit_transform(TABLE)
     taken = VSAEImputer(epochs=1, n_models=1, random_state=0).fit_transform(TABLE)
