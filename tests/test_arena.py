@@ -276,13 +276,17 @@ def test_several_processes_give_the_same_lines(tmp_path, monkeypatch, capsys):
     assert "time is up" in capsys.readouterr().out
 
 
-def test_length_of_a_full_run_counts_whole_masks(monkeypatch):
+def test_length_of_a_full_run_counts_the_quietest_runs(monkeypatch):
     monkeypatch.setattr("bench.accuracy.report.DEFAULT", ("x", "y"))
     monkeypatch.setattr("bench.accuracy.report.SETS", ("p",))
-    lines = [{**run._asdict(), "seconds": {"run": 900.0}} for run in runs.split_runs(("p",), ("x", "y"), (2,))]
-    assert "took 3.0 hours of a core" in length(lines)
-    assert "takes 4.5 hours on two (`--jobs 2`; bar 3, **missed**)" in length(lines)
-    assert length(lines[:-1]) == ""
+    lines = [
+        {**line("p", method, 0.1), "seconds": {"run": seconds}, "environment": {"load_before": load, "cores": 2}}
+        for method, seconds, load in (("x", 900.0, 1.0), ("x", 9000.0, 2.5), ("y", 300.0, 2.0), ("y", 400.0, 0.0))
+    ]
+    assert "18 masks of every table, takes 3.2 hours on two cores" in length(lines)
+    assert "(bar 3, **missed**)" in length(lines)
+    assert length([run for run in lines if run["method"] == "x"]) == ""
+    assert length([{**run, "seconds": {"fit_transform": 1.0}} for run in lines]) == ""
 
 
 def test_unknown_names_are_named(monkeypatch, capsys):

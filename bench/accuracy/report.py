@@ -13,7 +13,7 @@ from bench.accuracy.bars import ARENA_HOURS, BARS, COVERAGE, TRANSFORM_RATIO
 from bench.accuracy.methods import DEFAULT
 from bench.accuracy.picture import OURS, draw
 from bench.accuracy.ranks import SCORINGS, UNRANKED, Line, compare
-from bench.accuracy.runs import SEEDS, Run, split_runs
+from bench.accuracy.runs import MECHANISMS, SEEDS, SHARES
 from bench.accuracy.sets import SETS
 from bench.markdown import machine, table, verdict
 
@@ -189,23 +189,21 @@ def scores(lines: list[Line]) -> str:
 
 
 def length(lines: list[Line]) -> str:
-    """Time of a full run, from the longest mask whose runs were timed as a whole with every method of the default.
-
-    Two processes on two cores take half of the sum.
-    """
-    hours: dict[int, float] = {}
-    for (seed,), group in _groups(lines, "split", "seed").items():
-        default = [line for line in group if line["method"] in DEFAULT]
-        planned = set(split_runs(SETS, DEFAULT, (seed,)))
-        timed = {Run(*(line[field] for field in Run._fields)) for line in default if "run" in line["seconds"]}
-        if planned <= timed:
-            hours[seed] = sum(line["seconds"]["run"] for line in default) / 3600
-    if not hours:
+    """Time of a full run on two cores: of every table and method the run that began beside the least other work."""
+    groups = _groups([line for line in lines if "run" in line["seconds"]], "split", "set", "method")
+    if not all((name, method) in groups for name in SETS for method in DEFAULT):
         return ""
-    full = len(SEEDS) * max(hours.values()) / 2
+    quietest = [
+        min(groups[name, method], key=lambda line: line["environment"]["load_before"])
+        for name in SETS
+        for method in DEFAULT
+    ]
+    n_masks = len(SEEDS) * len(MECHANISMS) * len(SHARES)
+    full = n_masks * sum(line["seconds"]["run"] for line in quietest) / 3600 / 2
     return (
-        f"One mask of everything took {max(hours.values()):.1f} hours of a core, so that a full run of {len(SEEDS)} "
-        f"takes {full:.1f} hours on two (`--jobs 2`; bar {ARENA_HOURS:g}, {verdict(full, ARENA_HOURS, 0)})."
+        f"A full run, {n_masks} masks of every table, takes {full:.1f} hours on two cores (`--jobs 2`), by the run of "
+        "each table and method that began beside the least other work "
+        f"(bar {ARENA_HOURS:g}, {verdict(full, ARENA_HOURS, 0)})."
     )
 
 
