@@ -112,7 +112,7 @@ def _linear_member(
     for seed in seeds:
         own = [model for model, history in zip(models, histories, strict=True) if history.seed == seed]
         sums += _sums(own, candidates, preset, x, mask, *splits[seed][1:])
-    numerical = np.repeat([kind == "numerical" for kind in layout.kinds], layout.widths)
+    numerical = layout.numerical_columns(torch.device("cpu")).numpy()
     shares = [[_share(own[which].sum(0)) for which in (numerical, ~numerical)] for own in sums]
     best = max(range(len(PRIORS)), key=lambda i: sum(kind.gain for kind in shares[i]))
     of_numbers, of_levels = (kind.share for kind in shares[best])
@@ -128,7 +128,7 @@ def _standardised(
     x: torch.Tensor, mask: torch.Tensor, layout: AttributeLayout
 ) -> tuple[Array, BoolArray, Array, Array]:
     """Columns over the deviation of their observed cells, which are observed, and each one's mean and deviation."""
-    values, observed = x.cpu().double().numpy(), np.repeat(mask.cpu().numpy() > 0, layout.widths, axis=1)
+    values, observed = x.cpu().double().numpy(), layout.expand(mask).cpu().numpy() > 0
     count = np.maximum(observed.sum(0), 1)
     centre = np.where(observed, values, 0).sum(0) / count
     scale = np.sqrt((np.where(observed, values - centre, 0) ** 2).sum(0) / count)
@@ -154,14 +154,14 @@ def _sums(
         )
         for model in models
     ]
-    known_mask = mask[rows][:ROWS].cpu().numpy() > 0
+    known_mask = mask[rows][:ROWS]
     sums = np.zeros((len(candidates), layout.n_columns, 3))
     first = np.isin(np.arange(layout.n_columns), layout.starts)
     for cells in zip(*passes, strict=True):  # the same cells of every network: they share their seed
-        known, hidden = cells[0].x.cpu().numpy(), cells[0].hidden.cpu().numpy() > 0
+        known, hidden = cells[0].x.cpu().numpy(), cells[0].hidden
         networks = np.mean([cell.result.imputed.cpu().numpy() for cell in cells], axis=0)
-        where: BoolArray = np.repeat(hidden, layout.widths, axis=1)
-        seen: BoolArray = np.repeat(known_mask & ~hidden, layout.widths, axis=1)
+        where: BoolArray = layout.expand(hidden).cpu().numpy() > 0
+        seen: BoolArray = layout.expand(known_mask - hidden).cpu().numpy() > 0
         error = np.clip(known - networks, -LARGEST, LARGEST)
         for candidate, own in zip(candidates, sums, strict=True):
             otherwise = candidate.expected(known, seen) - networks

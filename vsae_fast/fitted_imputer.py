@@ -97,8 +97,7 @@ class _Origin:
     def _tensors(self) -> list[tuple[int, int]]:
         """Where the networks' tensors stand and how often they were written to: torch counts the changes of each.
 
-        Networks are trained further in place, and a caller may write into them. Not by ``parameters()``, whose walk
-        through the modules takes half a millisecond.
+        A caller may write into them. Not by ``parameters()``, whose walk through the modules takes half a millisecond.
         """
         return [
             (tensor.data_ptr(), tensor._version)

@@ -6,6 +6,7 @@ closed-form expected value given what it has, whatever the pattern of holes (Lit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -44,25 +45,21 @@ class JointGaussian(NamedTuple):
         observed : numpy.ndarray of bool, shape (N, D)
         n_threads : int
         """
-        mean, covariance, x, observed = self._checked(x, observed)
-        completed = np.empty_like(x)
-        _native.conditional_means(
-            len(mean), mean.ctypes.data, covariance.ctypes.data, len(x), x.ctypes.data, observed.ctypes.data,
-            completed.ctypes.data, n_threads,
-        )  # fmt: skip
+        completed = np.empty(x.shape)
+        self._run(_native.conditional_means, x, observed, completed, n_threads=n_threads)
         return completed
 
     def moments(self, x: Array, observed: BoolArray, n_threads: int = 1) -> tuple[Array, Array]:
         """Sums over the rows of E[x], shape (D,), and E[x x'], shape (D, D)."""
-        mean, covariance, x, observed = self._checked(x, observed)
-        first, second = np.empty_like(mean), np.empty_like(covariance)
-        _native.expected_moments(
-            len(mean), mean.ctypes.data, covariance.ctypes.data, len(x), x.ctypes.data, observed.ctypes.data,
-            first.ctypes.data, second.ctypes.data, n_threads,
-        )  # fmt: skip
+        n_columns = len(self.mean)
+        first, second = np.empty(n_columns), np.empty((n_columns, n_columns))
+        self._run(_native.expected_moments, x, observed, first, second, n_threads=n_threads)
         return first, second
 
-    def _checked(self, x: Array, observed: BoolArray) -> tuple[Array, Array, Array, BoolArray]:
+    def _run(
+        self, function: Callable[..., None], x: Array, observed: BoolArray, *results: Array, n_threads: int
+    ) -> None:
+        """Check shapes, then call a function of the extension, which writes the results."""
         n_columns = len(self.mean)
         if self.covariance.shape != (n_columns, n_columns):
             raise ValueError(f"covariance must have shape {(n_columns, n_columns)}, got {self.covariance.shape}")
@@ -70,12 +67,12 @@ class JointGaussian(NamedTuple):
             raise ValueError(
                 f"x and observed must both have shape (N, {n_columns}), got {x.shape} and {observed.shape}"
             )
-        return (
-            np.ascontiguousarray(self.mean, dtype=np.float64),
-            np.ascontiguousarray(self.covariance, dtype=np.float64),
-            np.ascontiguousarray(x, dtype=np.float64),
-            np.ascontiguousarray(observed, dtype=np.bool_),
-        )
+        mean, covariance, rows = (np.ascontiguousarray(a, dtype=np.float64) for a in (self.mean, self.covariance, x))
+        seen = np.ascontiguousarray(observed, dtype=np.bool_)
+        function(
+            n_columns, mean.ctypes.data, covariance.ctypes.data, len(rows), rows.ctypes.data, seen.ctypes.data,
+            *(result.ctypes.data for result in results), n_threads,
+        )  # fmt: skip
 
 
 def fit(

@@ -119,9 +119,8 @@ class LinearMember:
         torch.Tensor of float32, shape (N, D)
             On the device of ``imputed``.
         """
-        networks = imputed.cpu().numpy()
-        own = self.expected(x.cpu().numpy(), self.observed_columns(mask))
-        return torch.from_numpy(networks + self.shares * (own - networks)).to(imputed.device)
+        own = self.expected(x.cpu().numpy(), self._observed_columns(mask))
+        return torch.from_numpy(self._average(imputed.cpu().numpy(), own)).to(imputed.device)
 
     def blend_draws(
         self,
@@ -152,21 +151,24 @@ class LinearMember:
         imputed, drawn : torch.Tensor of float32, shape (N, D)
         """
         networks, draws = imputed.cpu().numpy(), drawn.cpu().numpy().copy()
-        observed = self.observed_columns(mask)
+        observed = self._observed_columns(mask)
         own = self.expected(x.cpu().numpy(), observed)
-        blended = networks + self.shares * (own - networks)
+        blended = self._average(networks, own)
         levels = [a for a, kind in enumerate(self.layout.kinds) if kind == "categorical"]
-        numerical = np.ones(self.layout.n_columns, dtype=bool)
         uniform = uniforms(seed ^ OWN_STREAM, row_id, 1, 2 * len(levels))[:, 0].numpy()
         for position, attribute in enumerate(levels):
             columns = slice(self.layout.starts[attribute], self.layout.starts[attribute + 1])
-            numerical[columns] = False
             anew = (uniform[:, 2 * position] < self.level_share) & ~observed[:, columns.start]
             below = np.cumsum(own[anew, columns], axis=1)[:, :-1] <= uniform[anew, 2 * position + 1, None]
             draws[anew, columns] = np.eye(columns.stop - columns.start, dtype=np.float32)[below.sum(1)]
+        numerical = self.layout.numerical_columns(torch.device("cpu")).numpy()
         draws[:, numerical] += (blended - networks)[:, numerical]
         return torch.from_numpy(blended), torch.from_numpy(draws)
 
-    def observed_columns(self, mask: torch.Tensor) -> BoolArray:
-        """Which columns are observed, shape (N, D), of a mask of attributes (N, M)."""
+    def _average(self, networks: npt.NDArray[np.float32], own: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        average: npt.NDArray[np.float32] = networks + self.shares * (own - networks)
+        return average
+
+    def _observed_columns(self, mask: torch.Tensor) -> BoolArray:
+        """``layout.expand`` in numpy, which leaves torch's pool asleep beside the kernels' threads."""
         return np.repeat(mask.cpu().numpy() > 0, self.layout.widths, axis=1)
