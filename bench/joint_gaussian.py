@@ -1,4 +1,4 @@
-"""Throughput of the linear member's expected values against eager PyTorch, in one run, both in double precision."""
+"""Throughput of what the linear member computes against eager PyTorch, in one run, all in double precision."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from bench.conftest import Compare, Plan
 from vsae_fast.joint_gaussian import JointGaussian
+from vsae_fast.normal_scores import fit
 
 N_ROWS = 2048
 COLUMNS = {"expected values, 12 columns": 12, "expected values, 32 columns": 32}
@@ -41,4 +42,28 @@ def test_joint_gaussian(name: str, plan: Plan, compare: Compare, benchmark: Any)
     np.testing.assert_allclose(ours(), eager().numpy(), rtol=1e-8, atol=1e-8)
     candidates = {"eager": eager, "C++ kernel": ours}
     compare(name, candidates, dict.fromkeys(candidates, n_rows))
+    benchmark.extra_info["unit"] = "rows/s"
+
+
+@pytest.mark.parametrize("n_columns", [32])
+def test_score_curves(n_columns: int, plan: Plan, compare: Compare, benchmark: Any) -> None:
+    """Rows per second and ratio of scores in place of numbers, by curves of 64 knots."""
+    n_rows = N_ROWS if plan.quick else 8 * N_ROWS
+    x = np.exp(np.random.default_rng(0).normal(size=(n_rows, n_columns)))
+    curves = fit(x, np.ones(x.shape, dtype=np.bool_), np.arange(n_columns, dtype=np.int32))
+    columns = torch.from_numpy(x).T.contiguous()
+    knots, scores = torch.from_numpy(curves.knots), torch.from_numpy(curves.scores)
+    slopes = torch.diff(scores) / torch.diff(knots)
+
+    def eager() -> Any:
+        """Column by column in memory; no number is beyond the knots."""
+        left = (torch.searchsorted(knots, columns, right=True) - 1).clamp(max=knots.shape[1] - 2)
+        return scores.gather(1, left) + (columns - knots.gather(1, left)) * slopes.gather(1, left)
+
+    def ours() -> Any:
+        return curves.scores_of(x, plan.threads)
+
+    np.testing.assert_allclose(ours().T, eager().numpy(), rtol=1e-9, atol=1e-9)
+    candidates = {"eager": eager, "C++ kernel": ours}
+    compare(f"normal scores, {n_columns} columns", candidates, dict.fromkeys(candidates, n_rows))
     benchmark.extra_info["unit"] = "rows/s"

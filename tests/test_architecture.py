@@ -21,6 +21,7 @@ FLOORS = [
         "joint_gaussian",
         "monitor",
         "noise",
+        "normal_scores",
         "metrics",
         "missingness",
         "multiple",

@@ -11,8 +11,9 @@ from vsae_fast import VSAEImputer
 from vsae_fast.ensemble_validation import PRIOR_CELLS, TYPICAL_SHARE, _share
 from vsae_fast.fitted_imputer import fitted_imputer
 from vsae_fast.joint_gaussian import JointGaussian
-from vsae_fast.linear_member import LinearMember
+from vsae_fast.linear_member import LinearMember, number_columns
 from vsae_fast.missingness import ampute
+from vsae_fast.normal_scores import ScoreCurves, fit
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import build_preset
 
@@ -25,6 +26,11 @@ def member(number_share=0.4, level_share=0.25):
     gaussian = JointGaussian(np.zeros(5), factor @ factor.T / 5 + 0.2 * np.eye(5))
     centre, scale = np.array([0, 0.3, 0.3, 0.4, 0]), np.array([1, 0.45, 0.45, 0.5, 1])
     return LinearMember(LAYOUT, gaussian, centre, scale, number_share, level_share)
+
+
+def with_curves(**shares):
+    knots, scores = np.array([[-2.0, 0.0, 3.0], [-1.0, 0.5, 1.0]]), np.array([[-1.0, 0.0, 1.0], [-2.0, 0.0, 3.0]])
+    return replace(member(**shares), curves=ScoreCurves(number_columns(LAYOUT), knots, scores))
 
 
 def rows(n=200, seed=1):
@@ -53,6 +59,24 @@ def test_probabilities_are_probabilities_and_observed_cells_stay():
 def test_what_it_prints():
     told = "LinearMember(5 encoded columns; share of the average: 0.40 in numbers, 0.25 in levels)"
     assert repr(member()) == told
+    assert "5 encoded columns, normal scores; share" in repr(with_curves())
+
+
+def test_curves_lead_to_the_normal_distribution_and_back():
+    x, mask, networks, observed = rows()
+    own = with_curves(number_share=1.0, level_share=1.0)
+    plain = replace(own, curves=None)
+    standardised = (x.numpy().astype(float) - own.centre) / own.scale
+    scores = own.curves.scores_of(standardised)
+    np.testing.assert_array_equal(scores[:, 1:4], standardised[:, 1:4])
+    completed = own.gaussian.complete(scores, observed)
+    by_hand = own.curves.numbers_of(completed)[:, [0, 4]]
+    hidden = ~observed[:, [0, 4]]
+    found = own.expected(x.numpy(), observed)
+    np.testing.assert_allclose(found[:, [0, 4]][hidden], by_hand[hidden], rtol=1e-6)
+    np.testing.assert_array_equal(found[observed], x.numpy()[observed])
+    assert not np.allclose(found, plain.expected(x.numpy(), observed))
+    np.testing.assert_allclose(own.blend(x, mask, networks), found, atol=1e-6)
 
 
 def test_shares_and_rows():
@@ -130,6 +154,21 @@ def test_a_linear_table_is_imputed_nearly_as_well_as_can_be():
     assert ours < error(imputer.transform(incomplete))
 
 
+def test_a_table_of_skewed_columns_is_imputed_by_scores():
+    truth, incomplete = linear_table()
+    hidden = np.isnan(incomplete)
+    truth, incomplete = np.exp(1.5 * truth), np.exp(1.5 * incomplete)
+    imputer = VSAEImputer(random_state=0, n_models=1).fit(incomplete)
+    assert imputer.linear_.curves is not None
+
+    def error():
+        return (np.abs(imputer.transform(incomplete) - truth) / truth.std(0))[hidden].mean()
+
+    with_scores = error()
+    imputer.linear_ = None
+    assert with_scores < 0.95 * error()
+
+
 def test_a_table_without_a_linear_relation_gives_it_no_share():
     rng = np.random.default_rng(0)
     a = rng.uniform(-1, 1, 900)
@@ -150,9 +189,14 @@ def test_who_has_one():
     assert VSAEImputer(preset="paper", epochs=2, random_state=0).fit(incomplete).linear_ is None
 
 
-def test_files_keep_it_and_damage_is_noticed(tmp_path):
+@pytest.mark.parametrize("skewed", [False, True])
+def test_files_keep_it_and_damage_is_noticed(tmp_path, skewed):
     _, incomplete = linear_table()
+    incomplete = np.exp(1.5 * incomplete) if skewed else incomplete
     imputer = VSAEImputer(**SHORT).fit(incomplete)
+    if skewed != (imputer.linear_.curves is not None):  # whichever it chose: files have to keep both
+        curves = fit(incomplete, ~np.isnan(incomplete), number_columns(imputer.linear_.layout)) if skewed else None
+        imputer.linear_ = replace(imputer.linear_, curves=curves)
     imputer.save(tmp_path / "model")
     again = VSAEImputer.load(tmp_path / "model")
     np.testing.assert_array_equal(again.transform(incomplete), imputer.transform(incomplete))
@@ -161,6 +205,10 @@ def test_files_keep_it_and_damage_is_noticed(tmp_path):
     for name, wrong in (("mean", arrays["mean"][:2]), ("scale", arrays["scale"] * np.nan)):
         with pytest.raises(ValueError, match=f"{name} of the linear member must be finite, of shape"):
             LinearMember.of_arrays(imputer.schema_.layout(), {**arrays, name: wrong}, (0.1, 0.1))
+    if skewed:
+        for name, wrong in (("knots", arrays["knots"][1:]), ("scores", -arrays["scores"])):
+            with pytest.raises(ValueError, match="knots"):
+                LinearMember.of_arrays(imputer.schema_.layout(), {**arrays, name: wrong}, (0.1, 0.1))
     for scale, shares in ((0.0, (0.1, 0.1)), (1.0, (0.1, 1.1)), (1.0, (float("nan"), 0.1))):
         with pytest.raises(
             ValueError, match="scales of the linear member must be positive, its shares between 0 and 1"

@@ -59,6 +59,17 @@ def expected_moments(
     second: int,
     n_threads: int,
 ) -> None: ...
+def along_curves(
+    n_curves: int,
+    n_knots: int,
+    columns: int,
+    start: int,
+    end: int,
+    n_rows: int,
+    n_columns: int,
+    x: int,
+    n_threads: int,
+) -> None: ...
 def philox(key: int, low: int, third: int, fourth: int) -> list[int]: ...
 def is_mirrored(noise: int, n_samples: int, n_latent: int) -> bool: ...
 def normal_quantile(p: int, out: int, n: int) -> None: ...

@@ -11,12 +11,14 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from vsae_fast import normal_scores
 from vsae_fast.calibration import LARGEST, spread_moments
 from vsae_fast.hidden_cells import ROWS, impute_hidden_cells
-from vsae_fast.joint_gaussian import Array, BoolArray, JointGaussian, fit
-from vsae_fast.linear_member import LinearMember
+from vsae_fast.joint_gaussian import Array, BoolArray, fit, independent
+from vsae_fast.linear_member import LinearMember, number_columns
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import Preset
@@ -30,6 +32,7 @@ TYPICAL_SHARE, PRIOR_CELLS = 0.3, 150.0
 MOST_SPLITS = 3  # whose validation rows are kept from the normal distribution that is tried on them
 MOST_ROWS = 4000  # that it is fitted on; its moments settle sooner than networks do
 
+Rows = npt.NDArray[np.intp]
 Splits = dict[int, tuple[torch.Tensor, torch.Tensor, int]]  # training rows, validation rows, seed of their noise
 
 
@@ -38,6 +41,22 @@ class Share(NamedTuple):
 
     share: float
     gain: float
+
+
+class Standardised(NamedTuple):
+    """Columns over the deviation of their observed cells, 0 elsewhere; which are observed; means and deviations."""
+
+    values: Array
+    observed: BoolArray
+    centre: Array
+    scale: Array
+
+
+class Candidate(NamedTuple):
+    """Member with a share of 1 and the prior that it was fitted with."""
+
+    prior: float
+    member: LinearMember
 
 
 def validate(
@@ -96,44 +115,56 @@ def _linear_member(
     """The member fitted to all rows, and the one that has seen no validation row of those that it is tried on."""
     layout = models[0].layout
     seeds = list(splits)[:MOST_SPLITS]
-    values, observed, centre, scale = _standardised(x, mask, layout)
+    table = _standardised(x, mask, layout)
     rows = np.random.default_rng(seeds[0]).permutation(len(x))
     held = np.zeros(len(x), dtype=bool)
     for seed in seeds:
         held[splits[seed][1].cpu().numpy()[:ROWS]] = True
-    training = rows[~held[rows]][:MOST_ROWS]
-    gaussians: list[JointGaussian] = []
-    for prior in PRIORS:  # one begins where the one before has ended
-        start = gaussians[-1] if gaussians else None
-        gaussians.append(fit(values[training], observed[training], prior, start, n_threads))
-    candidates = [LinearMember(layout, g, centre, scale, 1.0, 1.0, n_threads) for g in gaussians]
+    training, everything = rows[~held[rows]][:MOST_ROWS], rows[:MOST_ROWS]
+    candidates = _candidates(layout, table, training, n_threads)
 
-    sums = np.zeros((len(PRIORS), layout.n_columns, 3))
+    sums = np.zeros((len(candidates), layout.n_columns, 3))
     for seed in seeds:
         own = [model for model, history in zip(models, histories, strict=True) if history.seed == seed]
-        sums += _sums(own, candidates, preset, x, mask, *splits[seed][1:])
+        sums += _sums(own, [candidate.member for candidate in candidates], preset, x, mask, *splits[seed][1:])
     numerical = layout.numerical_columns(torch.device("cpu")).numpy()
     shares = [[_share(own[which].sum(0)) for which in (numerical, ~numerical)] for own in sums]
-    best = max(range(len(PRIORS)), key=lambda i: sum(kind.gain for kind in shares[i]))
+    best = max(range(len(candidates)), key=lambda i: sum(kind.gain for kind in shares[i]))
     of_numbers, of_levels = (kind.share for kind in shares[best])
     if of_numbers == of_levels == 0:
         return None, None
-    tried = replace(candidates[best], number_share=of_numbers, level_share=of_levels)
-    everything = rows[:MOST_ROWS]
-    whole = fit(values[everything], observed[everything], PRIORS[best], gaussians[best], n_threads)
-    return replace(tried, gaussian=whole), tried
+    tried = replace(candidates[best].member, number_share=of_numbers, level_share=of_levels)
+    return _fitted(tried, table, everything, candidates[best].prior), tried
 
 
-def _standardised(
-    x: torch.Tensor, mask: torch.Tensor, layout: AttributeLayout
-) -> tuple[Array, BoolArray, Array, Array]:
-    """Columns over the deviation of their observed cells, which are observed, and each one's mean and deviation."""
+def _candidates(layout: AttributeLayout, table: Standardised, rows: Rows, n_threads: int) -> list[Candidate]:
+    """Normal distributions of the numbers themselves and of their scores, fitted to some of the rows."""
+    start = independent(layout.n_columns)
+    starts = [LinearMember(layout, start, table.centre, table.scale, 1.0, 1.0, n_threads=n_threads)]
+    numbers = number_columns(layout)
+    if len(numbers):
+        starts.append(replace(starts[0], curves=normal_scores.fit(table.values, table.observed, numbers)))
+    candidates = []
+    for member in starts:
+        for prior in PRIORS:  # one begins where the one before has ended
+            member = _fitted(member, table, rows, prior)
+            candidates.append(Candidate(prior, member))
+    return candidates
+
+
+def _fitted(member: LinearMember, table: Standardised, rows: Rows, prior: float) -> LinearMember:
+    """Another normal distribution, fitted to some of the rows, beginning with the member's own."""
+    scores = member.scores(table.values[rows])
+    return replace(member, gaussian=fit(scores, table.observed[rows], prior, member.gaussian, member.n_threads))
+
+
+def _standardised(x: torch.Tensor, mask: torch.Tensor, layout: AttributeLayout) -> Standardised:
     values, observed = x.cpu().double().numpy(), layout.expand(mask).cpu().numpy() > 0
     count = np.maximum(observed.sum(0), 1)
     centre = np.where(observed, values, 0).sum(0) / count
     scale = np.sqrt((np.where(observed, values - centre, 0) ** 2).sum(0) / count)
     scale[scale == 0] = 1
-    return np.where(observed, (values - centre) / scale, 0), observed, centre, scale
+    return Standardised(np.where(observed, (values - centre) / scale, 0), observed, centre, scale)
 
 
 def _sums(

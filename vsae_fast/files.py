@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 # 2: a checksum of the networks; weight decay and end of each training. 3: blocks of columns. 4: self-masking columns.
 # 5: skewness and tailweight of what a self-masking column's prediction leaves. 6: columns of times. 7: linear members.
-FORMAT_VERSION = 7
+# 8: of scores.
+FORMAT_VERSION = 8
 LINEAR = "linear."
 KEY = "vsae_fast"
 

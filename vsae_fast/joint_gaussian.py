@@ -75,6 +75,11 @@ class JointGaussian(NamedTuple):
         )  # fmt: skip
 
 
+def independent(n_columns: int) -> JointGaussian:
+    """Columns of mean 0 and variance 1 that say nothing of each other."""
+    return JointGaussian(np.zeros(n_columns), np.eye(n_columns))
+
+
 def fit(
     x: Array, observed: BoolArray, prior: float, start: JointGaussian | None = None, n_threads: int = 1
 ) -> JointGaussian:
@@ -94,7 +99,7 @@ def fit(
     """
     n_rows, n_columns = x.shape
     identity = np.eye(n_columns)
-    now = start if start is not None else JointGaussian(np.zeros(n_columns), identity)
+    now = start if start is not None else independent(n_columns)
     for _ in range(MOST_ITERATIONS):
         first, second = now.moments(x, observed, n_threads)
         mean = first / n_rows

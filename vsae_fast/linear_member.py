@@ -10,24 +10,34 @@ import numpy.typing as npt
 import torch
 
 from vsae_fast.joint_gaussian import Array, BoolArray, JointGaussian
+from vsae_fast.normal_scores import IntArray, ScoreCurves
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.philox import uniforms
 
 OWN_STREAM = 1 << 61  # apart from the seeds of the networks' draws
 
 
+def number_columns(layout: AttributeLayout) -> IntArray:
+    """Positions of the encoded columns that are numbers."""
+    return np.flatnonzero(layout.numerical_columns(torch.device("cpu")).numpy()).astype(np.int32)
+
+
 @dataclass(frozen=True, eq=False, repr=False)  # arrays are neither compared nor printed as a whole
 class LinearMember:
     """A normal distribution of all encoded columns, and its share of the average; print it to see the shares.
+
+    Where ``curves`` are given, of scores in place of numbers: a Gaussian copula.
 
     Parameters
     ----------
     layout : AttributeLayout
     gaussian : JointGaussian
-        Of columns less ``centre``, over ``scale``.
+        Of columns less ``centre``, over ``scale``; of the scores of those that are numbers where there are ``curves``.
     centre, scale : numpy.ndarray of float64, shape (D,)
     number_share, level_share : float
         Of the average, between 0 and 1: in numbers and in probabilities of levels.
+    curves : ScoreCurves, optional
+        One for each column of numbers.
     n_threads : int
     """
 
@@ -37,12 +47,13 @@ class LinearMember:
     scale: Array
     number_share: float
     level_share: float
+    curves: ScoreCurves | None = None
     n_threads: int = 1
 
     def __repr__(self) -> str:
         return (
-            f"LinearMember({self.layout.n_columns} encoded columns; share of the average: {self.number_share:.2f} in "
-            f"numbers, {self.level_share:.2f} in levels)"
+            f"LinearMember({self.layout.n_columns} encoded columns{'' if self.curves is None else ', normal scores'}; "
+            f"share of the average: {self.number_share:.2f} in numbers, {self.level_share:.2f} in levels)"
         )
 
     def expected(self, x: npt.NDArray[np.float32], observed: BoolArray) -> npt.NDArray[np.float32]:
@@ -57,7 +68,10 @@ class LinearMember:
         observed : numpy.ndarray of bool, shape (N, D)
         """
         standardised = (x.astype(np.float64) - self.centre) / self.scale
-        completed = self.gaussian.complete(standardised, observed, self.n_threads) * self.scale + self.centre
+        completed = self.gaussian.complete(self.scores(standardised), observed, self.n_threads)
+        if self.curves is not None:
+            completed = self.curves.numbers_of(completed, self.n_threads)
+        completed = completed * self.scale + self.centre
         for kind, first, width in zip(self.layout.kinds, self.layout.starts, self.layout.widths, strict=False):
             if kind == "numerical":
                 continue
@@ -71,11 +85,16 @@ class LinearMember:
             completed[:, first : first + width] = levels
         return np.where(observed, x, completed.astype(np.float32))
 
+    def scores(self, standardised: Array) -> Array:
+        """What the normal distribution is of, shape (N, D), from standardised columns."""
+        return standardised if self.curves is None else self.curves.scores_of(standardised, self.n_threads)
+
     @property
     def arrays(self) -> dict[str, Array]:
         """What it was fitted to, by name."""
-        return {"mean": self.gaussian.mean, "covariance": self.gaussian.covariance, "centre": self.centre,
-                "scale": self.scale}  # fmt: skip
+        arrays = {"mean": self.gaussian.mean, "covariance": self.gaussian.covariance, "centre": self.centre,
+                  "scale": self.scale}  # fmt: skip
+        return arrays if self.curves is None else {**arrays, "knots": self.curves.knots, "scores": self.curves.scores}
 
     @classmethod
     def of_arrays(cls, layout: AttributeLayout, arrays: Mapping[str, Array], shares: Sequence[float]) -> LinearMember:
@@ -84,7 +103,8 @@ class LinearMember:
         Raises
         ------
         ValueError
-            Shapes that do not fit the layout, values that are not finite, scales or shares out of range.
+            Shapes that do not fit the layout, values that are not finite, scales or shares out of range, curves that
+            do not increase.
         """
         n = layout.n_columns
         shapes = {"mean": (n,), "covariance": (n, n), "centre": (n,), "scale": (n,)}
@@ -95,7 +115,10 @@ class LinearMember:
         if (arrays["scale"] <= 0).any() or not (0 <= number_share <= 1 and 0 <= level_share <= 1):
             raise ValueError("scales of the linear member must be positive, its shares between 0 and 1")
         gaussian = JointGaussian(arrays["mean"], arrays["covariance"])
-        return cls(layout, gaussian, arrays["centre"], arrays["scale"], number_share, level_share)
+        curves = None
+        if "knots" in arrays:
+            curves = ScoreCurves(number_columns(layout), arrays["knots"], arrays["scores"])
+        return cls(layout, gaussian, arrays["centre"], arrays["scale"], number_share, level_share, curves)
 
     @property
     def shares(self) -> npt.NDArray[np.float32]:
@@ -161,8 +184,8 @@ class LinearMember:
             anew = (uniform[:, 2 * position] < self.level_share) & ~observed[:, columns.start]
             below = np.cumsum(own[anew, columns], axis=1)[:, :-1] <= uniform[anew, 2 * position + 1, None]
             draws[anew, columns] = np.eye(columns.stop - columns.start, dtype=np.float32)[below.sum(1)]
-        numerical = self.layout.numerical_columns(torch.device("cpu")).numpy()
-        draws[:, numerical] += (blended - networks)[:, numerical]
+        numbers = number_columns(self.layout)
+        draws[:, numbers] += (blended - networks)[:, numbers]
         return torch.from_numpy(blended), torch.from_numpy(draws)
 
     def _average(self, networks: npt.NDArray[np.float32], own: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

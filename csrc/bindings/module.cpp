@@ -12,6 +12,7 @@
 #include "bindings/joint_gaussian.h"
 #include "bindings/numbers.h"
 #include "bindings/proposals.h"
+#include "bindings/score_curves.h"
 #include "bindings/signals.h"
 #include "bindings/training.h"
 #include "bindings/training_ops.h"
@@ -210,6 +211,7 @@ PYBIND11_MODULE(_native, module) {
     vsae::bind_joint_gaussian(module);
     vsae::bind_numbers(module);
     vsae::bind_proposals(module);
+    vsae::bind_score_curves(module);
     vsae::bind_training_ops(module);
 
     module.def("importance_impute", &importance_impute, py::arg("arguments"), py::arg("n_threads"),
