@@ -276,6 +276,28 @@ def test_several_processes_give_the_same_lines(tmp_path, monkeypatch, capsys):
     assert "time is up" in capsys.readouterr().out
 
 
+def test_times_of_two_machines_stand_apart(tmp_path):
+    def timed(method, seconds, level, commit):
+        own = line("p", method, 0.5, protocol="whole")
+        own["seconds"] = {"fit_transform": seconds, "transform of 10,000 rows": seconds}
+        return {**own, "environment": {**own["environment"], "cpu_level": level, "commit": commit}}
+
+    def write(path, level, ours, trees, commit):
+        path.parent.mkdir(exist_ok=True)
+        lines = [timed("vsae_fast auto", ours, level, commit), timed("chained random forests", trees, level, commit)]
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in lines))
+
+    path = tmp_path / "lines.jsonl"
+    write(path, "avx2", 2.0, 50.0, "new")
+    assert "With AVX-512" not in quality(path)
+    write(tmp_path / "with_avx512" / path.name, "avx512", 1.0, 19.0, "old")
+    text = quality(path)
+    with_it, without = text.split("With AVX-512 (commits old):")[1].split("Without AVX-512 (commits new):")
+    assert "| p | 1.0 | 19.0 | 19.0 | 1.00 | 19.00 | 19.0 | **missed** |" in with_it
+    assert "| p | 2.0 | 50.0 | 25.0 | 2.00 | 50.00 | 25.0 | met |" in without
+    assert text.count("| p |") == 2
+
+
 def test_length_of_a_full_run_counts_the_quietest_runs(monkeypatch):
     monkeypatch.setattr("bench.accuracy.report.DEFAULT", ("x", "y"))
     monkeypatch.setattr("bench.accuracy.report.SETS", ("p",))

@@ -131,8 +131,9 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
     history_ : list of History
         Loss and validation score per epoch of each network.
     linear_ : LinearMember or None
-        The normal distribution whose expected values are averaged with the networks' (auto, up to 64 encoded columns
-        and less than 50,000 observed cells), and its shares; None where validation gave it none.
+        The normal distribution, of numbers or of scores of their ranks, whose expected values are averaged with the
+        networks' (auto, up to 64 encoded columns and less than 50,000 observed cells), and its shares; None where
+        validation gave it none.
     self_masking_ : dict of int to SelfMasking
         Terms of self-masking columns, by the column's number among those that are modelled.
     n_iter_ : int

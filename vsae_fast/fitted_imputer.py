@@ -116,8 +116,7 @@ def _objects(estimator: VSAEImputer) -> tuple[object, ...]:
 
 
 def _draw_spread(estimator: VSAEImputer) -> torch.Tensor:
-    layout = estimator.schema_.layout()
-    numerical = torch.tensor([kind == "numerical" for kind in layout.kinds])
+    numerical = estimator.schema_.layout().numerical_columns(torch.device("cpu"))
     drawing = [estimator.history_[i] for i in drawing_members(estimator.history_)]
     known = [history.spread for history in drawing if history.spread is not None]
-    return spread_factors(known, numerical[layout.column_attribute(torch.device("cpu"))])
+    return spread_factors(known, numerical)

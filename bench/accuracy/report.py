@@ -27,6 +27,16 @@ def read(path: Path) -> list[Line]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def with_avx512(path: Path) -> list[Line]:
+    """Lines of a machine with AVX-512; the file's own, and beside it those that a machine without it ran anew.
+
+    For times alone: times of different machines do not compare, errors do.
+    """
+    earlier = path.parent / "with_avx512" / path.name
+    lines = read(path) + (read(earlier) if earlier.is_file() else [])
+    return [line for line in lines if line["environment"]["cpu_level"] == "avx512"]
+
+
 def _mean(lines: Iterable[Line], scoring: str, error: str) -> float | None:
     found = [line["scores"].get(scoring, {}).get(error) for line in lines]
     known = [value for value in found if value is not None]  # nothing of that kind was hidden, or the method failed
@@ -120,6 +130,20 @@ def times(lines: list[Line]) -> str:
     return table((*header, "times as fast", f"bar {TRANSFORM_RATIO[0]:g}"), rows)
 
 
+def times_by_machine(lines: list[Line], fast: list[Line]) -> list[str]:
+    """Times of the machine with AVX-512, whose lines are given, and of machines without."""
+    parts = []
+    for name, own in (
+        ("With AVX-512", fast),
+        ("Without AVX-512", [line for line in lines if line["environment"]["cpu_level"] != "avx512"]),
+    ):
+        timed = [line for line in own if line["protocol"] == "whole" and line["method"] in (OURS, TREES)]
+        if any(line["method"] == TREES for line in timed):
+            commits = sorted({line["environment"]["commit"] for line in timed})
+            parts += [f"{name} (commits {', '.join(commits)}):", times(timed)]
+    return parts
+
+
 def ranks(lines: list[Line]) -> str:
     """Mean ranks by mechanism and rate, in-sample and on held-out rows."""
     conditions = sorted({(line["mechanism"], line["hidden"]) for line in lines if line["protocol"] == "split"})
@@ -201,8 +225,8 @@ def length(lines: list[Line]) -> str:
     n_masks = len(SEEDS) * len(MECHANISMS) * len(SHARES)
     full = n_masks * sum(line["seconds"]["run"] for line in quietest) / 3600 / 2
     return (
-        f"A full run, {n_masks} masks of every table, takes {full:.1f} hours on two cores (`--jobs 2`), by the run of "
-        "each table and method that began beside the least other work "
+        f"A full run, {n_masks} masks of every table, takes {full:.1f} hours on two cores with AVX-512 (`--jobs 2`), "
+        "by the run of each table and method that began beside the least other work "
         f"(bar {ARENA_HOURS:g}, {verdict(full, ARENA_HOURS, 0)})."
     )
 
@@ -226,8 +250,9 @@ def quality(path: Path) -> str:
         "## Whole tables",
         "Half of the cells hidden completely at random, in-sample, defaults, mean over masks.",
         bars(lines),
-        "Medians of the time, both on all cores; runs that began while other work filled the machine are left out:",
-        times(lines),
+        "Medians of the time, both on all cores of one machine; runs that began while other work filled it are left "
+        "out.",
+        *times_by_machine(lines, with_avx512(path)),
     ]
     if compare(lines) is not None:
         parts += [
@@ -236,7 +261,7 @@ def quality(path: Path) -> str:
             "the rows; errors of those rows (in-sample) and of the others (held-out).",
             f"![Mean ranks of the methods]({PICTURE})",
             ranks(lines),
-            *filter(None, [failures(lines), length(lines)]),
+            *filter(None, [failures(lines), length(with_avx512(path))]),
             "Errors in-sample, mean over the masks that all methods have been run on "
             f"({', '.join(UNRANKED)}, which takes minutes for a small table and has no rank, on some); energy: "
             "distance between the rows as completed (drawn, where a method draws) and the true ones, 0 is best:",
