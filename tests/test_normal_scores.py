@@ -103,6 +103,8 @@ def test_bad_curves_and_rows():
     ):
         with pytest.raises(ValueError, match=message):
             ScoreCurves(own.columns, knots, scores)
+    with pytest.raises(ValueError, match="columns must not be negative, got -1"):
+        ScoreCurves(np.array([-1, 2], dtype=np.int32), own.knots, own.scores)
     for rows in (np.zeros(3), np.zeros((4, own.columns.max()))):
         with pytest.raises(ValueError, match="x must have two dimensions and all columns of the curves"):
             own.scores_of(rows)

@@ -16,7 +16,6 @@ from vsae_fast.joint_gaussian import Array, BoolArray
 NORMAL_SHARE = 0.7
 MOST_KNOTS = 64
 
-
 IntArray = npt.NDArray[np.int32]
 
 
@@ -34,7 +33,7 @@ class ScoreCurves:
     Raises
     ------
     ValueError
-        Other shapes, or curves that do not increase.
+        Other shapes, a negative column, or curves that do not increase.
     """
 
     columns: IntArray
@@ -44,6 +43,8 @@ class ScoreCurves:
     def __post_init__(self) -> None:
         if self.knots.ndim != 2 or self.knots.shape[1] < 2 or len(self.knots) != len(self.columns):
             raise ValueError(f"knots must have shape ({len(self.columns)}, at least 2), got {self.knots.shape}")
+        if min(self.columns, default=0) < 0:
+            raise ValueError(f"columns must not be negative, got {min(self.columns)}")
         if self.scores.shape != self.knots.shape:
             raise ValueError(f"scores must have the shape of knots, {self.knots.shape}, got {self.scores.shape}")
         both = np.stack([self.knots, self.scores])
