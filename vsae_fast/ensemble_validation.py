@@ -26,6 +26,7 @@ from vsae_fast.training import History, split_and_seed, visible_weight
 
 # Rows' worth of independence: columns that nearly follow from others want little, few rows of many columns much.
 PRIORS = (32.0, 8.0, 2.0)
+PLAIN = 1.05  # scores have to gain a twentieth more than numbers: where the two are alike, the simpler one is kept
 HIDDEN_SHARE, SAMPLES, PATTERNS = 0.1, 30, 16
 # Few cells say little of the share: it is drawn towards this one by as much as so many hidden cells of it would.
 TYPICAL_SHARE, PRIOR_CELLS = 0.3, 150.0
@@ -129,7 +130,8 @@ def _linear_member(
         sums += _sums(own, [candidate.member for candidate in candidates], preset, x, mask, *splits[seed][1:])
     numerical = layout.numerical_columns(torch.device("cpu")).numpy()
     shares = [[_share(own[which].sum(0)) for which in (numerical, ~numerical)] for own in sums]
-    best = max(range(len(candidates)), key=lambda i: sum(kind.gain for kind in shares[i]))
+    gains = [sum(kind.gain for kind in own) for own in shares]
+    best = max(range(len(gains)), key=lambda i: gains[i] * (PLAIN if candidates[i].member.curves is None else 1))
     of_numbers, of_levels = (kind.share for kind in shares[best])
     if of_numbers == of_levels == 0:
         return None, None
