@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vsae_fast import VSAEImputer
-from vsae_fast.ensemble_validation import PRIOR_CELLS, TYPICAL_SHARE, _share
+from vsae_fast.ensemble_validation import PRIOR_CELLS, TYPICAL_SHARE, Candidate, _best, _share
 from vsae_fast.fitted_imputer import fitted_imputer
 from vsae_fast.joint_gaussian import JointGaussian
 from vsae_fast.linear_member import LinearMember, number_columns
@@ -129,6 +129,13 @@ def test_share(product, square, n, share):
     assert found.gain == pytest.approx(2 * share * product - share**2 * square, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "scores", "best"), [(4.49, 4.49, 0), (4.0, 4.1, 0), (4.0, 4.3, 1), (0.0, 0.1, 1), (0.0, 0.0, 0)]
+)
+def test_scores_must_gain_clearly_more(numbers, scores, best):
+    assert _best([Candidate(2.0, member()), Candidate(2.0, with_curves())], [numbers, scores]) == best
+
+
 def linear_table(n_rows=300, seed=0):
     """Five columns of a joint normal distribution, so that the best imputation is known."""
     rng = np.random.default_rng(seed)
@@ -194,9 +201,8 @@ def test_files_keep_it_and_damage_is_noticed(tmp_path, skewed):
     _, incomplete = linear_table()
     incomplete = np.exp(1.5 * incomplete) if skewed else incomplete
     imputer = VSAEImputer(**SHORT).fit(incomplete)
-    if skewed != (imputer.linear_.curves is not None):  # whichever it chose: files have to keep both
-        curves = fit(incomplete, ~np.isnan(incomplete), number_columns(imputer.linear_.layout)) if skewed else None
-        imputer.linear_ = replace(imputer.linear_, curves=curves)
+    curves = fit(incomplete, ~np.isnan(incomplete), number_columns(imputer.linear_.layout)) if skewed else None
+    imputer.linear_ = replace(imputer.linear_, curves=curves)  # whatever it chose: files have to keep both
     imputer.save(tmp_path / "model")
     again = VSAEImputer.load(tmp_path / "model")
     np.testing.assert_array_equal(again.transform(incomplete), imputer.transform(incomplete))

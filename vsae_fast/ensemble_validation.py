@@ -130,8 +130,7 @@ def _linear_member(
         sums += _sums(own, [candidate.member for candidate in candidates], preset, x, mask, *splits[seed][1:])
     numerical = layout.numerical_columns(torch.device("cpu")).numpy()
     shares = [[_share(own[which].sum(0)) for which in (numerical, ~numerical)] for own in sums]
-    gains = [sum(kind.gain for kind in own) for own in shares]
-    best = max(range(len(gains)), key=lambda i: gains[i] * (PLAIN if candidates[i].member.curves is None else 1))
+    best = _best(candidates, [sum(kind.gain for kind in own) for own in shares])
     of_numbers, of_levels = (kind.share for kind in shares[best])
     if of_numbers == of_levels == 0:
         return None, None
@@ -152,6 +151,12 @@ def _candidates(layout: AttributeLayout, table: Standardised, rows: Rows, n_thre
             member = _fitted(member, table, rows, prior)
             candidates.append(Candidate(prior, member))
     return candidates
+
+
+def _best(candidates: Sequence[Candidate], gains: Sequence[float]) -> int:
+    """Position of the largest gain, those of scores counted for less."""
+    weights = [PLAIN if candidate.member.curves is None else 1.0 for candidate in candidates]
+    return int(np.argmax(np.multiply(gains, weights)))
 
 
 def _fitted(member: LinearMember, table: Standardised, rows: Rows, prior: float) -> LinearMember:
