@@ -4,6 +4,10 @@ from pathlib import Path
 # OpenMP's threads sleep while they wait, here and in every process that a test starts: where they spin beside other
 # work, as in CI, the small operations of eager references take many times as long. Set before torch loads OpenMP.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Nothing is reported to Ray's makers from tests. And the thread that collects it outlives the cluster: it fails every
+# ten seconds and formats the traceback, which parses source; where a later test parses some just then, as Triton does,
+# Python 3.11 ends one of the two with "SystemError: AST constructor recursion depth mismatch" (cpython#106905).
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import numpy as np
 import pytest

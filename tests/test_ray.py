@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+import threading
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +43,7 @@ def cluster():
 
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves workers beside whatever else the machine does
     options = {"object_store_memory": 100_000_000}
+    before = set(threading.enumerate())
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
     for _ in range(NODES):
         made.add_node(num_cpus=1, **options)
@@ -49,6 +51,9 @@ def cluster():
     yield made
     ray.shutdown()
     made.shutdown()
+    # Of ours or Ray's, at work beside all later tests; tqdm's monitor serves every bar of a process.
+    left = {thread.name for thread in threading.enumerate() if thread not in before}
+    assert left <= {"tqdm_monitor"}
 
 
 # ---- the unit of work -----------------------------------------------------------------------------------------------
