@@ -1,6 +1,7 @@
 """The command line in a process of its own: how soon it answers, what it prints where, and what an interrupt leaves."""
 
 import io
+import resource
 import signal
 import statistics
 import subprocess
@@ -22,12 +23,18 @@ def folder(tmp_path, monkeypatch):
 COMMAND = [sys.executable, "-m", "vsae_fast"]
 
 
+def seconds_of_children():
+    """The processor's seconds, not the clock's: those do not grow with what else runs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_comes_at_once():
     times = []
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = seconds_of_children()
         done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True, timeout=60)
-        times.append(time.perf_counter() - begin)
+        times.append(seconds_of_children() - begin)
     assert statistics.median(times) < 0.5
     for command in ("impute", "fit", "schema", "evaluate", "bench", "info"):
         assert command in done.stdout

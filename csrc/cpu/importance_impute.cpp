@@ -42,7 +42,7 @@ namespace {
 // Signals are heeded between tasks: large networks get fewer rows, so that a task takes a fraction of a second
 // anywhere.
 constexpr long kRowsPerTask = 16;
-constexpr double kProductsPerTask = 5e8;
+constexpr double kProductsPerTask = 1e8;
 
 long rows_per_task(const ImportanceImputeModel& model, int n_samples) {
     double products = 0;
