@@ -28,6 +28,7 @@ SUITES: dict[str, tuple[str, dict[str, str]]] = {
     "importance_impute_avx2": ("importance_impute.py", AVX2_ONLY),
     "propose": ("propose.py", {}),
     "joint_gaussian": ("joint_gaussian.py", {}),
+    "latent_classes": ("latent_classes.py", {}),
     "training_step": ("training_step.py", {}),
     "sampling": ("sampling.py", {}),
     "scaling": ("scaling.py", {}),

@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 OTHERS = RESULTS / "without_avx512"
 ACCURACY = RESULTS / "accuracy.jsonl"
 DOCS = Path(__file__).parents[1] / "docs"
-SUITES = ("importance_impute", "importance_impute_avx2", "propose", "joint_gaussian", "training_step")
+SUITES = ("importance_impute", "importance_impute_avx2", "propose", "joint_gaussian", "latent_classes", "training_step")
 
 Result = dict[str, Any]
 
@@ -383,6 +383,7 @@ def performance() -> str:
         "training_step": "## Training step",
         "propose": "## propose",
         "joint_gaussian": "## Linear member",
+        "latent_classes": "## Latent classes",
         "importance_impute": "## importance_impute",
     }
     for name, cases in suites.items():

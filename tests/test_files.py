@@ -125,7 +125,7 @@ def test_columns_of_format_5_have_no_times(path):
 def test_ensembles_of_format_6_have_no_linear_member(path, table):
     rewrite(path, version=6, linear_shares=None)
     imputer = VSAEImputer.load(path)
-    assert imputer.linear_ is None
+    assert imputer.closed_form_ is None
     assert not imputer.transform(table).isna().any(axis=None)
 
 

@@ -114,12 +114,12 @@ def test_rows_are_imputed_alone(table, random):
 
 @SETTINGS
 @given(frames(), st.randoms(use_true_random=False))
-def test_linear_members(table, random):
+def test_closed_form_members(table, random):
     """Of tables that have rows enough for validation; their share is set, as one epoch leaves it to chance."""
     tall = pd.concat([table] * (120 // len(table) + 1), ignore_index=True)
-    with patch.object(ensemble_validation, "_share", lambda _: ensemble_validation.Share(0.5, 1.0)):
+    with patch.object(ensemble_validation, "_share", lambda *_: ensemble_validation.Share(0.5, 1.0)):
         imputer = fitted_on(tall)
-    assert (imputer.linear_ is None) == (not imputer.models_)
+    assert (imputer.closed_form_ is None) == (not imputer.models_)
     whole = quietly(imputer.transform, tall)
     for result in (whole, quietly(imputer.sample, tall, 1)[0]):
         assert not result.isna().any(axis=None)

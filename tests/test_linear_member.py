@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from vsae_fast import VSAEImputer
-from vsae_fast.ensemble_validation import PRIOR_CELLS, TYPICAL_SHARE, Candidate, _best, _share
+from vsae_fast.closed_form_candidates import PLAIN
+from vsae_fast.ensemble_validation import PRIOR_CELLS, TYPICAL_SHARE, _best, _share
 from vsae_fast.fitted_imputer import fitted_imputer
 from vsae_fast.joint_gaussian import JointGaussian
 from vsae_fast.linear_member import LinearMember, number_columns
@@ -25,7 +26,7 @@ def member(number_share=0.4, level_share=0.25):
     factor = np.random.default_rng(0).normal(size=(5, 5))
     gaussian = JointGaussian(np.zeros(5), factor @ factor.T / 5 + 0.2 * np.eye(5))
     centre, scale = np.array([0, 0.3, 0.3, 0.4, 0]), np.array([1, 0.45, 0.45, 0.5, 1])
-    return LinearMember(LAYOUT, gaussian, centre, scale, number_share, level_share)
+    return LinearMember(LAYOUT, number_share, level_share, gaussian, centre, scale)
 
 
 def with_curves(**shares):
@@ -133,7 +134,7 @@ def test_share(product, square, n, share):
     ("numbers", "scores", "best"), [(4.49, 4.49, 0), (4.0, 4.1, 0), (4.0, 4.3, 1), (0.0, 0.1, 1), (0.0, 0.0, 0)]
 )
 def test_scores_must_gain_clearly_more(numbers, scores, best):
-    assert _best([Candidate(2.0, member()), Candidate(2.0, with_curves())], [numbers, scores]) == best
+    assert _best([PLAIN, 1.0], [numbers, scores]) == best
 
 
 def linear_table(n_rows=300, seed=0):
@@ -148,7 +149,7 @@ def test_a_linear_table_is_imputed_nearly_as_well_as_can_be():
     truth, incomplete = linear_table()
     hidden = np.isnan(incomplete)
     imputer = VSAEImputer(random_state=0, n_models=1).fit(incomplete)
-    assert imputer.linear_.number_share > 0.3
+    assert imputer.closed_form_.number_share > 0.3
 
     def error(completed):
         return np.sqrt(((completed - truth)[hidden] ** 2).mean())
@@ -156,7 +157,7 @@ def test_a_linear_table_is_imputed_nearly_as_well_as_can_be():
     factor = np.random.default_rng(0).normal(size=(5, 2))
     best = JointGaussian(np.zeros(5), factor @ factor.T + 0.25 * np.eye(5)).complete(incomplete, ~hidden)
     ours = error(imputer.transform(incomplete))
-    imputer.linear_ = None
+    imputer.closed_form_ = None
     assert ours < 1.06 * error(best)
     assert ours < error(imputer.transform(incomplete))
 
@@ -166,13 +167,13 @@ def test_a_table_of_skewed_columns_is_imputed_by_scores():
     hidden = np.isnan(incomplete)
     truth, incomplete = np.exp(1.5 * truth), np.exp(1.5 * incomplete)
     imputer = VSAEImputer(random_state=0, n_models=1).fit(incomplete)
-    assert imputer.linear_.curves is not None
+    assert imputer.closed_form_.curves is not None
 
     def error():
         return (np.abs(imputer.transform(incomplete) - truth) / truth.std(0))[hidden].mean()
 
     with_scores = error()
-    imputer.linear_ = None
+    imputer.closed_form_ = None
     assert with_scores < 0.95 * error()
 
 
@@ -181,19 +182,19 @@ def test_a_table_without_a_linear_relation_gives_it_no_share():
     a = rng.uniform(-1, 1, 900)
     table = np.column_stack([a, np.cos(6 * a)])
     table[rng.random(900) < 0.3, 1] = np.nan
-    linear = VSAEImputer(random_state=0, n_models=1, epochs=60).fit(table).linear_
+    linear = VSAEImputer(random_state=0, n_models=1, epochs=60).fit(table).closed_form_
     assert linear is None or linear.number_share < 0.1
 
 
 def test_who_has_one():
     numbers = AttributeLayout(("numerical",) * 64, (1,) * 64)
-    assert build_preset("auto", numbers, 500, 20_000).linear_member
-    assert not build_preset("auto", numbers, 5000, 50_000).linear_member
-    assert not build_preset("auto", AttributeLayout(("numerical",) * 65, (1,) * 65), 500, 20_000).linear_member
-    assert not build_preset("paper", numbers, 500, 20_000).linear_member
+    assert build_preset("auto", numbers, 500, 20_000).closed_form == "linear"
+    assert build_preset("auto", numbers, 5000, 50_000).closed_form is None
+    assert build_preset("auto", AttributeLayout(("numerical",) * 65, (1,) * 65), 500, 20_000).closed_form is None
+    assert build_preset("paper", numbers, 500, 20_000).closed_form is None
     _, incomplete = linear_table(60)
-    assert VSAEImputer(**SHORT).fit(incomplete).linear_ is None  # too few rows for validation
-    assert VSAEImputer(preset="paper", epochs=2, random_state=0).fit(incomplete).linear_ is None
+    assert VSAEImputer(**SHORT).fit(incomplete).closed_form_ is None  # too few rows for validation
+    assert VSAEImputer(preset="paper", epochs=2, random_state=0).fit(incomplete).closed_form_ is None
 
 
 @pytest.mark.parametrize("skewed", [False, True])
@@ -201,13 +202,13 @@ def test_files_keep_it_and_damage_is_noticed(tmp_path, skewed):
     _, incomplete = linear_table()
     incomplete = np.exp(1.5 * incomplete) if skewed else incomplete
     imputer = VSAEImputer(**SHORT).fit(incomplete)
-    curves = fit(incomplete, ~np.isnan(incomplete), number_columns(imputer.linear_.layout)) if skewed else None
-    imputer.linear_ = replace(imputer.linear_, curves=curves)  # whatever it chose: files have to keep both
+    curves = fit(incomplete, ~np.isnan(incomplete), number_columns(imputer.closed_form_.layout)) if skewed else None
+    imputer.closed_form_ = replace(imputer.closed_form_, curves=curves)  # whatever it chose: files have to keep both
     imputer.save(tmp_path / "model")
     again = VSAEImputer.load(tmp_path / "model")
     np.testing.assert_array_equal(again.transform(incomplete), imputer.transform(incomplete))
     np.testing.assert_array_equal(again.sample(incomplete, 1)[0], imputer.sample(incomplete, 1)[0])
-    arrays = imputer.linear_.arrays
+    arrays = imputer.closed_form_.arrays
     for name, wrong in (("mean", arrays["mean"][:2]), ("scale", arrays["scale"] * np.nan)):
         with pytest.raises(ValueError, match=f"{name} of the linear member must be finite, of shape"):
             LinearMember.of_arrays(imputer.schema_.layout(), {**arrays, name: wrong}, (0.1, 0.1))
@@ -227,11 +228,11 @@ def test_threads_change_no_bit_and_a_further_fit_fits_it_anew():
     imputer = VSAEImputer(**SHORT, n_jobs=1).fit(incomplete)
     two = VSAEImputer(**SHORT, n_jobs=2).fit(incomplete)
     np.testing.assert_array_equal(imputer.transform(incomplete), two.transform(incomplete))
-    assert fitted_imputer(two)._linear.n_threads == 2
-    before = imputer.linear_
+    assert fitted_imputer(two)._closed_form.n_threads == 2
+    before = imputer.closed_form_
     imputer.set_params(warm_start=True).fit(incomplete[:200])
-    assert imputer.linear_ is not before
-    assert not np.array_equal(imputer.linear_.gaussian.mean, before.gaussian.mean)
+    assert imputer.closed_form_ is not before
+    assert not np.array_equal(imputer.closed_form_.gaussian.mean, before.gaussian.mean)
     by_decay = {}
     for history in imputer.history_:  # networks that differ in their weight decay are validated on the same rows
         by_decay.setdefault(history.weight_decay, []).append(history.seed)
@@ -245,7 +246,7 @@ def test_mixed_frames_with_unseen_levels_and_empty_rows():
     table = pd.DataFrame({"a": a, "b": 2 * a + rng.normal(size=300), "k": np.where(a > 0, "x", "y")})
     incomplete = table.mask(rng.random(table.shape) < 0.3)
     imputer = VSAEImputer(**SHORT).fit(incomplete)
-    imputer.linear_ = replace(imputer.linear_, number_share=1.0, level_share=1.0)
+    imputer.closed_form_ = replace(imputer.closed_form_, number_share=1.0, level_share=1.0)
     new = pd.DataFrame({"a": [np.nan, 1.5, 1e9], "b": [np.nan, np.nan, np.nan], "k": [None, "z", None]})
     with pytest.warns(UserWarning, match="not seen at fit"):
         completed = imputer.transform(new)

@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -51,10 +52,22 @@ def batches(n_rows, size):
     return [torch.randperm(n_rows, generator=generator)[:size] for _ in range(N_STEPS)]
 
 
+@contextmanager
+def one_thread_of_torch():
+    """For small operations: two threads wait for each other at each of them, four times as long on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def reference_losses(model, x, mask, objective, epoch, dtype, size, **options):
     model = copy.deepcopy(model).to(dtype)
     trainer = TorchTrainer(model, objective, x.to(dtype), mask.to(dtype), draws=StreamDraws(7), **options)
-    return [float(trainer.step(rows, epoch, 1e-3)) for rows in batches(len(x), size)], trainer, model
+    with one_thread_of_torch():
+        return [float(trainer.step(rows, epoch, 1e-3)) for rows in batches(len(x), size)], trainer, model
 
 
 def native_losses(model, x, mask, objective, epoch, size, **options):

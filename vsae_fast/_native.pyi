@@ -59,6 +59,30 @@ def expected_moments(
     second: int,
     n_threads: int,
 ) -> None: ...
+def level_probabilities(
+    n_classes: int,
+    n_attributes: int,
+    start: int,
+    weight: int,
+    level: int,
+    n_rows: int,
+    levels: int,
+    probability: int,
+    n_threads: int,
+) -> None: ...
+def expected_counts(
+    n_classes: int,
+    n_attributes: int,
+    start: int,
+    weight: int,
+    level: int,
+    n_rows: int,
+    levels: int,
+    class_count: int,
+    level_count: int,
+    log_likelihood: int,
+    n_threads: int,
+) -> None: ...
 def along_curves(
     n_curves: int,
     n_knots: int,

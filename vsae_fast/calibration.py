@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import torch
 
+from vsae_fast.closed_form_member import ClosedFormMember
 from vsae_fast.hidden_cells import impute_hidden_cells
-from vsae_fast.linear_member import LinearMember
 from vsae_fast.models.latent_model import LatentModel
 
 HIDDEN_SHARE, SAMPLES, DRAWS = 0.1, 200, 8
@@ -45,7 +45,7 @@ def spread_moments(
     mask: torch.Tensor,
     visible_weight: float,
     seed: int,
-    linear: LinearMember | None = None,
+    closed_form: ClosedFormMember | None = None,
 ) -> SpreadMoments:
     """Hide a tenth of the known cells, several times, and compare errors with draws.
 
@@ -61,7 +61,7 @@ def spread_moments(
         Exponent of p(x_o | z).
     seed : int
         Of the patterns, the noise and the draws.
-    linear : LinearMember, optional
+    closed_form : ClosedFormMember, optional
         What the model's expected values are averaged with; fitted without these rows.
     """
     sums = torch.zeros(3, x.shape[1], dtype=torch.float64, device=x.device)
@@ -71,7 +71,7 @@ def spread_moments(
     for known, hidden, result in cells:
         where = model.layout.expand(hidden).double()
         seen = mask[: len(known)] - hidden
-        expected = result.imputed if linear is None else linear.blend(known, seen, result.imputed)
+        expected = result.imputed if closed_form is None else closed_form.blend(known, seen, result.imputed)
         error = (known - expected).double().abs().clamp(max=LARGEST) ** 2
         spread = ((result.draws - result.imputed.unsqueeze(1)).double() ** 2).mean(1)
         sums += torch.stack([(error * where).sum(0), (spread * where).sum(0), where.sum(0)])

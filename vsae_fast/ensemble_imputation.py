@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from vsae_fast.closed_form_member import ClosedFormMember
 from vsae_fast.imputation import RowImputer
-from vsae_fast.linear_member import LinearMember
 from vsae_fast.ops.importance_impute import Imputation
 from vsae_fast.ops.philox import uniforms
 from vsae_fast.self_masking import SelfMasking, drawn_missing, expected_missing
@@ -31,7 +31,7 @@ class EnsembleImputer:
         Members that draws come from (:func:`drawing_members`); all where it is left out.
     self_masking : mapping of int to SelfMasking, optional
         Terms of numerical attributes whose cells are missing because of their own value.
-    linear : LinearMember, optional
+    closed_form : ClosedFormMember, optional
         What the networks' values are averaged with.
     """
 
@@ -41,12 +41,12 @@ class EnsembleImputer:
         spread: torch.Tensor | None = None,
         drawing: Sequence[int] | None = None,
         self_masking: Mapping[int, SelfMasking] | None = None,
-        linear: LinearMember | None = None,
+        closed_form: ClosedFormMember | None = None,
     ) -> None:
         self.members = members
         self._spread = spread
         self._self_masking = self_masking or {}
-        self._linear = linear
+        self._closed_form = closed_form
         self._drawing = members if drawing is None else [members[i] for i in drawing]
 
     @property
@@ -55,7 +55,7 @@ class EnsembleImputer:
         return self.members[0].chunk_rows
 
     def run(self, x: torch.Tensor, mask: torch.Tensor) -> Imputation:
-        """Impute rows: mean of the members' means and class probabilities, the linear member's with its share.
+        """Impute rows: mean of the members' means and class probabilities, the closed-form member's with its share.
 
         The log-evidence is that of the mixture of the members, the effective sample size their mean, and ``n_spent``
         their sum. Members have noise of their own, so that their errors average out: each may have the root of their
@@ -67,8 +67,8 @@ class EnsembleImputer:
         for result in results[1:]:
             evidence = torch.logaddexp(evidence, result.log_evidence)
         imputed = _mean([result.imputed for result in results])
-        if self._linear is not None:
-            imputed = self._linear.blend(x, mask, imputed)
+        if self._closed_form is not None:
+            imputed = self._closed_form.blend(x, mask, imputed)
         for attribute, term in self._self_masking.items():
             rows, column = self._missing(mask, attribute)
             predicted = imputed[rows, column].double().numpy()
@@ -114,8 +114,10 @@ class EnsembleImputer:
             result = member.run(x[rows], mask[rows], n_draws=1, row_id=first_row + rows, seed=own_seed)
             centre: torch.Tensor = result.imputed
             drawn: torch.Tensor = result.draws.squeeze(1)
-            if self._linear is not None:
-                centre, drawn = self._linear.blend_draws(x[rows], mask[rows], centre, drawn, own_seed, first_row + rows)
+            if self._closed_form is not None:
+                centre, drawn = self._closed_form.blend_draws(
+                    x[rows], mask[rows], centre, drawn, own_seed, first_row + rows
+                )
             if self._spread is not None:
                 drawn = centre + self._spread * (drawn - centre)
             for attribute, term in self._self_masking.items():

@@ -13,12 +13,12 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from vsae_fast.caller_warning import warn_caller
+from vsae_fast.closed_form_member import ClosedFormMember
 from vsae_fast.column_names import check_columns, output_names
 from vsae_fast.ensemble_training import TrainElsewhere
 from vsae_fast.filling import chunks, expected_values, fill
 from vsae_fast.fitted_imputer import fitted_imputer
 from vsae_fast.fitting import Trained, train_ensemble
-from vsae_fast.linear_member import LinearMember
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.monitor import CallbackSupportMixin, with_callbacks
 from vsae_fast.multiple import MultipleImputation, check_n_imputations
@@ -130,10 +130,10 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         The trained networks; empty where no column could be modelled.
     history_ : list of History
         Loss and validation score per epoch of each network.
-    linear_ : LinearMember or None
-        The normal distribution, of numbers or of scores of their ranks, whose expected values are averaged with the
-        networks' (auto, up to 64 encoded columns and less than 50,000 observed cells), and its shares; None where
-        validation gave it none.
+    closed_form_ : ClosedFormMember or None
+        What is averaged with the networks, and its shares; None where validation gave it none. A normal distribution,
+        of numbers or of scores of their ranks (auto, up to 64 encoded columns and less than 50,000 observed cells), or
+        latent classes (auto, tables of categories of up to 1000 levels in all and less than 300,000 observed cells).
     self_masking_ : dict of int to SelfMasking
         Terms of self-masking columns, by the column's number among those that are modelled.
     n_iter_ : int
@@ -399,9 +399,9 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
         """Take over what was trained; nothing was where no column could be modelled."""
         self.models_: list[VSAE] = []
         self.history_: list[History] = []
-        self.linear_: LinearMember | None = None
+        self.closed_form_: ClosedFormMember | None = None
         if trained is not None:
-            self.models_, self.history_, self.linear_ = trained.models, trained.histories, trained.linear
+            self.models_, self.history_, self.closed_form_ = trained.models, trained.histories, trained.closed_form
             self.default_n_samples_: int = trained.preset.n_samples
             self.visible_weight_: float = trained.preset.visible_weight
             self.default_sampler_: str = trained.preset.sampler

@@ -17,6 +17,8 @@ from safetensors.torch import save as to_bytes
 import vsae_fast
 from vsae_fast import noise
 from vsae_fast.calibration import SpreadMoments
+from vsae_fast.class_member import ClassMember
+from vsae_fast.closed_form_member import ClosedFormMember
 from vsae_fast.linear_member import LinearMember
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
@@ -30,9 +32,9 @@ if TYPE_CHECKING:
 
 # 2: a checksum of the networks; weight decay and end of each training. 3: blocks of columns. 4: self-masking columns.
 # 5: skewness and tailweight of what a self-masking column's prediction leaves. 6: columns of times. 7: linear members.
-# 8: of scores.
-FORMAT_VERSION = 8
-LINEAR = "linear."
+# 8: of scores. 9: members of latent classes.
+FORMAT_VERSION = 9
+CLOSED_FORM: dict[str, type[ClosedFormMember]] = {"linear": LinearMember, "classes": ClassMember}
 KEY = "vsae_fast"
 
 _RuntimePath = str | os.PathLike[str]
@@ -94,9 +96,11 @@ def save(imputer: VSAEImputer, path: _RuntimePath, *, overwrite: bool = False) -
             for member, model in enumerate(imputer.models_)
             for name, tensor in model.state_dict().items()
         }
-        if imputer.linear_ is not None:
-            header["linear_shares"] = [imputer.linear_.number_share, imputer.linear_.level_share]
-            state |= {LINEAR + name: torch.from_numpy(array) for name, array in imputer.linear_.arrays.items()}
+        member = imputer.closed_form_
+        for name, kind in CLOSED_FORM.items():
+            if isinstance(member, kind):
+                header[f"{name}_shares"] = [member.number_share, member.level_share]
+                state |= {f"{name}.{array}": torch.from_numpy(values) for array, values in member.arrays.items()}
     header["checksum"] = _checksum(state)
     try:
         text = json.dumps(header, default=_plain)
@@ -184,7 +188,7 @@ def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, t
     imputer.models_ = []
     terms = header.get("self_masking", {})  # not in files of before there were any, of five numbers up to format 4
     imputer.self_masking_ = {int(attribute): SelfMasking(*map(float, term)) for attribute, term in terms.items()}
-    imputer.linear_ = None
+    imputer.closed_form_ = None
     if "network" in header:
         if header["noise"] not in noise.SCHEMES:
             raise ValueError(f"unknown noise scheme {header['noise']!r}")
@@ -195,9 +199,11 @@ def _restore(kind: type[VSAEImputer], header: dict[str, Any], state: dict[str, t
             own = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
             model.load_state_dict(own)
             imputer.models_.append(model.eval())
-        if header.get("linear_shares") is not None:
-            arrays = {name.removeprefix(LINEAR): t.numpy() for name, t in state.items() if name.startswith(LINEAR)}
-            imputer.linear_ = LinearMember.of_arrays(imputer.schema_.layout(), arrays, header["linear_shares"])
+        for name, form in CLOSED_FORM.items():
+            shares, prefix = header.get(f"{name}_shares"), f"{name}."
+            if shares is not None:
+                arrays = {key.removeprefix(prefix): t.numpy() for key, t in state.items() if key.startswith(prefix)}
+                imputer.closed_form_ = form.of_arrays(imputer.schema_.layout(), arrays, shares)
         imputer.default_n_samples_ = int(header["n_samples"])
         imputer.visible_weight_ = float(header["visible_weight"])
         imputer.default_sampler_ = str(header.get("sampler", "iid"))  # files of before there was a choice

@@ -69,7 +69,7 @@ def fitted_imputer(
         _draw_spread(estimator),
         drawing_members(estimator.history_),
         estimator.self_masking_,
-        None if estimator.linear_ is None else replace(estimator.linear_, n_threads=options["n_threads"]),
+        None if estimator.closed_form_ is None else replace(estimator.closed_form_, n_threads=options["n_threads"]),
     )
     _kept[estimator] = _Origin(estimator, options), imputer
     return imputer
@@ -112,7 +112,7 @@ def _values(estimator: VSAEImputer, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _objects(estimator: VSAEImputer) -> tuple[object, ...]:
-    return (estimator.schema_, estimator.linear_, *estimator.models_, *estimator.history_)
+    return (estimator.schema_, estimator.closed_form_, *estimator.models_, *estimator.history_)
 
 
 def _draw_spread(estimator: VSAEImputer) -> torch.Tensor:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from vsae_fast.checkpoints import checkpoints_in
+from vsae_fast.closed_form_member import ClosedFormMember
 from vsae_fast.ensemble_training import RunOptions, TrainElsewhere, train_further, train_models
 from vsae_fast.ensemble_validation import validate
 from vsae_fast.imputation import check_fills
-from vsae_fast.linear_member import LinearMember
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.parameters import n_threads
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 class Trained(NamedTuple):
-    """Networks with their records, the linear member beside them, if any, and the preset that decided all of it."""
+    """Networks with their records, the closed-form member beside them, if any, and the preset that decided it all."""
 
     preset: Preset
     models: list[VSAE]
     histories: list[History]
-    linear: LinearMember | None
+    closed_form: ClosedFormMember | None
 
 
 def train_ensemble(

@@ -10,6 +10,7 @@
 
 #include "bindings/addresses.h"
 #include "bindings/joint_gaussian.h"
+#include "bindings/latent_classes.h"
 #include "bindings/numbers.h"
 #include "bindings/proposals.h"
 #include "bindings/score_curves.h"
@@ -209,6 +210,7 @@ PYBIND11_MODULE(_native, module) {
 
     vsae::bind_training(module);
     vsae::bind_joint_gaussian(module);
+    vsae::bind_latent_classes(module);
     vsae::bind_numbers(module);
     vsae::bind_proposals(module);
     vsae::bind_score_curves(module);

@@ -1,0 +1,140 @@
+"""Latent classes, fitted to incomplete rows of levels by expectation maximisation.
+
+Of latent-variable models the one with a discrete latent: within a class attributes are independent (Lazarsfeld and
+Henry 1968). What a row lacks has a closed-form distribution given what it has, whatever the pattern of holes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vsae_fast import _native
+from vsae_fast.joint_gaussian import Array
+from vsae_fast.normal_scores import IntArray
+
+# Levels' worth of observations, spread as the attribute's frequencies are, in each attribute of each class; classes'
+# worth of rows in each class. Both keep probabilities positive.
+LEVEL_PRIOR, CLASS_PRIOR = 1.0, 0.5
+MOST_ITERATIONS, SETTLED = 200, 1e-5  # gain of a row's mean log-likelihood
+DIFFERENT = 0.3  # Dirichlet parameter of the classes that rows begin in: the less, the further classes are apart
+
+
+class LatentClasses(NamedTuple):
+    """Mixture of ``K`` products of categorical distributions of ``M`` attributes with ``D`` levels in all.
+
+    Attributes
+    ----------
+    starts : numpy.ndarray of int32, shape (M + 1,)
+        First place of each attribute among all levels; the last is ``D``.
+    weight : numpy.ndarray of float64, shape (K,)
+        Of the classes.
+    level : numpy.ndarray of float64, shape (D, K)
+        Probability of each level in each class, positive.
+    """
+
+    starts: IntArray
+    weight: Array
+    level: Array
+
+    def probabilities(self, levels: IntArray, n_threads: int = 1) -> Array:
+        """Probabilities of all levels given what each row has, shape (N, D); 0 and 1 where observed.
+
+        Every row is computed alone and in one order.
+
+        Parameters
+        ----------
+        levels : numpy.ndarray of int32, shape (N, M)
+            Counted from 0 within the attribute; -1 where unobserved.
+        n_threads : int
+        """
+        probability = np.empty((len(levels), len(self.level)))
+        self._run(_native.level_probabilities, levels, probability, n_threads=n_threads)
+        return probability
+
+    def counts(self, levels: IntArray, n_threads: int = 1) -> tuple[Array, Array, float]:
+        """Over the rows: expected number of each class, shape (K,), and with each level, (D, K); log-likelihood."""
+        in_class, with_level, log_likelihood = np.empty(len(self.weight)), np.empty(self.level.shape), np.empty(1)
+        self._run(_native.expected_counts, levels, in_class, with_level, log_likelihood, n_threads=n_threads)
+        return in_class, with_level, float(log_likelihood[0])
+
+    def _run(self, function: Callable[..., None], levels: IntArray, *results: Array, n_threads: int) -> None:
+        """Check shapes and levels, then call a function of the extension, which writes the results."""
+        n_levels, n_classes = self.level.shape
+        if self.weight.shape != (n_classes,) or self.starts[-1] != n_levels:
+            raise ValueError(
+                f"level must have shape ({self.starts[-1]}, {len(self.weight)}) by starts and weight, got "
+                f"{self.level.shape}"
+            )
+        widths = np.diff(self.starts)
+        if levels.ndim != 2 or levels.shape[1] != len(widths):
+            raise ValueError(f"levels must have shape (N, {len(widths)}), got {levels.shape}")
+        if ((levels < -1) | (levels >= widths)).any():
+            raise ValueError("levels must be counted from 0 within their attribute, -1 where unobserved")
+        starts, rows = (np.ascontiguousarray(a, dtype=np.int32) for a in (self.starts, levels))
+        weight, level = (np.ascontiguousarray(a, dtype=np.float64) for a in (self.weight, self.level))
+        function(
+            n_classes, len(widths), starts.ctypes.data, weight.ctypes.data, level.ctypes.data, len(rows),
+            rows.ctypes.data, *(result.ctypes.data for result in results), n_threads,
+        )  # fmt: skip
+
+
+def fit(levels: IntArray, starts: IntArray, n_classes: int, seed: int, n_threads: int = 1) -> LatentClasses:
+    """Fit latent classes to incomplete rows.
+
+    Parameters
+    ----------
+    levels : numpy.ndarray of int32, shape (N, M)
+        Counted from 0 within the attribute; -1 where unobserved.
+    starts : numpy.ndarray of int32, shape (M + 1,)
+        First place of each attribute among all levels, and their number.
+    n_classes : int
+    seed : int
+        Of the classes that it begins with.
+    n_threads : int
+        Results do not depend on it.
+    """
+    frequency = _frequencies(levels, starts)
+    now = _maximised(starts, *_random_counts(levels, starts, n_classes, seed), frequency)
+    before = -np.inf
+    for _ in range(MOST_ITERATIONS):
+        in_class, with_level, log_likelihood = now.counts(levels, n_threads)
+        now = _maximised(starts, in_class, with_level, frequency)
+        if log_likelihood - before < SETTLED * len(levels):
+            break
+        before = log_likelihood
+    return now
+
+
+def _maximised(starts: IntArray, in_class: Array, with_level: Array, frequency: Array) -> LatentClasses:
+    """The classes that make expected counts likeliest, with their priors."""
+    weight = in_class + CLASS_PRIOR
+    level = with_level + LEVEL_PRIOR * frequency[:, None]
+    level /= np.repeat(np.add.reduceat(level, starts[:-1], axis=0), np.diff(starts), axis=0)
+    return LatentClasses(starts, weight / weight.sum(), level)
+
+
+def _frequencies(levels: IntArray, starts: IntArray) -> Array:
+    """Share of each level among an attribute's observed ones, shape (D,); never quite 0."""
+    _, places = _observed(levels, starts)
+    counts = np.bincount(places, minlength=starts[-1]) + 1e-3
+    frequency: Array = counts / np.repeat(np.add.reduceat(counts, starts[:-1]), np.diff(starts))
+    return frequency
+
+
+def _random_counts(levels: IntArray, starts: IntArray, n_classes: int, seed: int) -> tuple[Array, Array]:
+    """Of rows that are put into classes at random."""
+    shares = np.random.default_rng(seed).dirichlet(np.full(n_classes, DIFFERENT), size=len(levels))
+    rows, places = _observed(levels, starts)
+    with_level = np.zeros((starts[-1], n_classes))
+    np.add.at(with_level, places, shares[rows])
+    return shares.sum(0), with_level
+
+
+def _observed(levels: IntArray, starts: IntArray) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Row of each observed level, and its place among all levels."""
+    rows, attributes = np.nonzero(levels >= 0)
+    return rows, starts[attributes] + levels[rows, attributes]
