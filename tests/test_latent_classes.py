@@ -8,6 +8,8 @@ import pytest
 
 from vsae_fast.latent_classes import CLASS_PRIOR, LEVEL_PRIOR, LatentClasses, fit
 
+NEGLIGIBLE = math.exp(-20)
+
 
 def case(n_rows, widths, n_classes=3, seed=0, hidden=0.5):
     """Classes, rows of theirs, whole and with holes, and each row's class."""
@@ -26,7 +28,7 @@ def case(n_rows, widths, n_classes=3, seed=0, hidden=0.5):
     return classes, whole.astype(np.int32), incomplete, own
 
 
-def posterior(classes, row, negligible=math.exp(-20)):
+def posterior(classes, row, negligible=NEGLIGIBLE):
     """Bayes' rule: the classes' probabilities, and that of the levels which the row has.
 
     Classes that are less likely than the likeliest one by more than a factor count as none.
