@@ -97,7 +97,7 @@ def test_loading_runs_no_code(path):
     assert path.read_bytes()[8:9] == b"{"
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["vsae_fast"])
-    assert header["version"] == 8
+    assert header["version"] == 9
     assert header["package"]
     assert header["noise"].startswith("philox")
 
