@@ -69,12 +69,12 @@ def candidates(
     n_threads : int
     """
     if preset.closed_form == "linear":
-        return _linear(layout, standardised(x, mask, layout), rows, n_threads)
+        return _linear(layout, _standardised(x, mask, layout), rows, n_threads)
     observed = layout.expand(mask).cpu().numpy() > 0
     return _of_classes(layout, levels_of(layout, x.cpu().numpy(), observed), rows, n_threads)
 
 
-def standardised(x: torch.Tensor, mask: torch.Tensor, layout: AttributeLayout) -> Standardised:
+def _standardised(x: torch.Tensor, mask: torch.Tensor, layout: AttributeLayout) -> Standardised:
     """Columns of mean 0 and variance 1 by their observed cells."""
     values, observed = x.cpu().double().numpy(), layout.expand(mask).cpu().numpy() > 0
     count = np.maximum(observed.sum(0), 1)
