@@ -12,8 +12,8 @@ namespace {
 
 constexpr long kRowsPerTask = 64;
 constexpr long kMostParts = 32;  // sums that are kept apart until the end
-// Classes whose logarithm is so far below the likeliest one's count as none (2e-9 of it): rows leave some dozens of
-// sixty-four, and the exponentials and sums of the others are half of the work.
+// Classes whose logarithm is so far below the likeliest one's count as none (2e-9 of it), which is below single
+// precision; with 30 in its place rows take 16 to 43 % longer.
 constexpr double kNegligible = 20;
 
 // Posterior of the classes, one row after another. Inner loops run over the classes, which are contiguous, so that
