@@ -6,6 +6,7 @@ from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence
 
 from tests import tolerances
 from tests.random_models import CATEGORICAL, MIXED, NUMERICAL_12, random_rows
+from tests.torch_threads import torch_threads
 from vsae_fast.ops.elbo import (
     data_log_likelihood,
     elbo,
@@ -150,12 +151,10 @@ def test_kernel_is_as_good_as_eager(layout, n_rows, n_samples, weight, variance,
 
 def test_kernel_of_several_tasks_does_not_depend_on_threads(generator):
     case = arguments(MIXED, 2000, 5, generator)
-    before = torch.get_num_threads()
     results = []
     for n_threads in (1, 3):
-        torch.set_num_threads(n_threads)
-        results.append(bound_and_gradients(case, MIXED, "cpu", torch.float32))
-    torch.set_num_threads(before)
+        with torch_threads(n_threads):
+            results.append(bound_and_gradients(case, MIXED, "cpu", torch.float32))
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 

@@ -6,7 +6,6 @@ import os
 import statistics
 import subprocess
 import sys
-from contextlib import contextmanager
 from functools import cache
 
 import pytest
@@ -14,6 +13,7 @@ import torch
 
 from tests import tolerances
 from tests.random_models import CATEGORICAL, MIXED, NUMERICAL_12, ONE_CATEGORY, ONE_NUMBER, random_rows
+from tests.torch_threads import torch_threads
 from vsae_fast import _native
 from vsae_fast.baseline_objectives import EvidenceBound, Subsampled
 from vsae_fast.models.autoencoder import Autoencoder
@@ -53,21 +53,10 @@ def batches(n_rows, size):
     return [torch.randperm(n_rows, generator=generator)[:size] for _ in range(N_STEPS)]
 
 
-@contextmanager
-def one_thread_of_torch():
-    """For small operations: two threads wait for each other at each of them, four times as long on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def reference_losses(model, x, mask, objective, epoch, dtype, size, **options):
     model = copy.deepcopy(model).to(dtype)
     trainer = TorchTrainer(model, objective, x.to(dtype), mask.to(dtype), draws=StreamDraws(7), **options)
-    with one_thread_of_torch():
+    with torch_threads(1):  # two wait for each other at each small operation, four times as long on a busy machine
         return [float(trainer.step(rows, epoch, 1e-3)) for rows in batches(len(x), size)], trainer, model
 
 
@@ -253,12 +242,9 @@ def test_threads_change_no_bit(layout, size, name):
     wide = NetworkConfig(collective_hidden=(200, 128), data_hidden=(256, 128), linear_tail=False, skip=True)
     model, x, mask = setting(layout, wide, 400)
     results = []
-    try:
-        for n_threads in (1, 2, 3):
-            torch.set_num_threads(n_threads)
+    for n_threads in (1, 2, 3):
+        with torch_threads(n_threads):
             results.append(native_losses(model, x, mask, objective, epoch, size)[0])
-    finally:
-        torch.set_num_threads(2)
     assert results[0] == results[1] == results[2]
 
 

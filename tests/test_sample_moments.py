@@ -5,6 +5,7 @@ import torch
 
 from tests import tolerances
 from tests.random_models import CATEGORICAL, MIXED, NUMERICAL_12, random_case
+from tests.torch_threads import torch_threads
 from vsae_fast.models.generation import sample_data
 from vsae_fast.ops.draws import StreamDraws, TorchDraws
 from vsae_fast.ops.importance_impute import expected_value
@@ -137,12 +138,10 @@ def test_kernel_draws_and_sums_what_the_reference_does(layout, n_rows, n_samples
         assert ours_draws.number == their_draws.number
         for a, b in zip(ours, theirs, strict=True):
             assert ((a - b).abs() <= 1e-4 * b.abs().clamp(min=1)).all()
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    again = sample_moments(mean, scale, decoders, draws=StreamDraws(5), backend="cpu", **options)
-    torch.set_num_threads(1)
-    single = sample_moments(mean, scale, decoders, draws=StreamDraws(5), backend="cpu", **options)
-    torch.set_num_threads(before)
+    with torch_threads(3):
+        again = sample_moments(mean, scale, decoders, draws=StreamDraws(5), backend="cpu", **options)
+    with torch_threads(1):
+        single = sample_moments(mean, scale, decoders, draws=StreamDraws(5), backend="cpu", **options)
     assert all(torch.equal(a, b) for a, b in zip(again, single, strict=True))
 
 

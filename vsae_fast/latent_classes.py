@@ -112,17 +112,20 @@ def fit(levels: IntArray, starts: IntArray, n_classes: int, seed: int, n_threads
 def _maximised(starts: IntArray, in_class: Array, with_level: Array, frequency: Array) -> LatentClasses:
     """The classes that make expected counts likeliest, with their priors."""
     weight = in_class + CLASS_PRIOR
-    level = with_level + LEVEL_PRIOR * frequency[:, None]
-    level /= np.repeat(np.add.reduceat(level, starts[:-1], axis=0), np.diff(starts), axis=0)
+    level = _shares(with_level + LEVEL_PRIOR * frequency[:, None], starts)
     return LatentClasses(starts, weight / weight.sum(), level)
 
 
 def _frequencies(levels: IntArray, starts: IntArray) -> Array:
     """Share of each level among an attribute's observed ones, shape (D,); never quite 0."""
     _, places = _observed(levels, starts)
-    counts = np.bincount(places, minlength=starts[-1]) + 1e-3
-    frequency: Array = counts / np.repeat(np.add.reduceat(counts, starts[:-1]), np.diff(starts))
-    return frequency
+    return _shares(np.bincount(places, minlength=starts[-1]).astype(np.float64) + 1e-3, starts)
+
+
+def _shares(counts: Array, starts: IntArray) -> Array:
+    """Counts of levels, shape (D, ...), over the sum of their attribute's."""
+    shares: Array = counts / np.repeat(np.add.reduceat(counts, starts[:-1], axis=0), np.diff(starts), axis=0)
+    return shares
 
 
 def _random_counts(levels: IntArray, starts: IntArray, n_classes: int, seed: int) -> tuple[Array, Array]:

@@ -15,14 +15,11 @@ void bind_joint_gaussian(py::module_& module) {
         "conditional_means",
         [](int n_columns, std::uintptr_t mean, std::uintptr_t covariance, long n_rows, std::uintptr_t x,
            std::uintptr_t observed, std::uintptr_t completed, int n_threads) {
-            bool done;
-            {
-                const py::gil_scoped_release release;
-                done = conditional_means({n_columns, at<const double>(mean), at<const double>(covariance)},
+            run_interruptibly([&] {
+                return conditional_means({n_columns, at<const double>(mean), at<const double>(covariance)},
                                          {n_rows, at<const double>(x), at<const bool>(observed)}, at<double>(completed),
                                          n_threads, no_signal);
-            }
-            if (!done) throw py::error_already_set();
+            });
         },
         py::arg("n_columns"), py::arg("mean"), py::arg("covariance"), py::arg("n_rows"), py::arg("x"),
         py::arg("observed"), py::arg("completed"), py::arg("n_threads"));
@@ -30,14 +27,11 @@ void bind_joint_gaussian(py::module_& module) {
         "expected_moments",
         [](int n_columns, std::uintptr_t mean, std::uintptr_t covariance, long n_rows, std::uintptr_t x,
            std::uintptr_t observed, std::uintptr_t first, std::uintptr_t second, int n_threads) {
-            bool done;
-            {
-                const py::gil_scoped_release release;
-                done = expected_moments({n_columns, at<const double>(mean), at<const double>(covariance)},
+            run_interruptibly([&] {
+                return expected_moments({n_columns, at<const double>(mean), at<const double>(covariance)},
                                         {n_rows, at<const double>(x), at<const bool>(observed)}, at<double>(first),
                                         at<double>(second), n_threads, no_signal);
-            }
-            if (!done) throw py::error_already_set();
+            });
         },
         py::arg("n_columns"), py::arg("mean"), py::arg("covariance"), py::arg("n_rows"), py::arg("x"),
         py::arg("observed"), py::arg("first"), py::arg("second"), py::arg("n_threads"));

@@ -15,14 +15,11 @@ void bind_latent_classes(py::module_& module) {
         "level_probabilities",
         [](int n_classes, int n_attributes, std::uintptr_t start, std::uintptr_t weight, std::uintptr_t level,
            long n_rows, std::uintptr_t levels, std::uintptr_t probability, int n_threads) {
-            bool done;
-            {
-                const py::gil_scoped_release release;
-                done = level_probabilities(
+            run_interruptibly([&] {
+                return level_probabilities(
                     {n_classes, n_attributes, at<const int>(start), at<const double>(weight), at<const double>(level)},
                     {n_rows, at<const int>(levels)}, at<double>(probability), n_threads, no_signal);
-            }
-            if (!done) throw py::error_already_set();
+            });
         },
         py::arg("n_classes"), py::arg("n_attributes"), py::arg("start"), py::arg("weight"), py::arg("level"),
         py::arg("n_rows"), py::arg("levels"), py::arg("probability"), py::arg("n_threads"));
@@ -31,15 +28,12 @@ void bind_latent_classes(py::module_& module) {
         [](int n_classes, int n_attributes, std::uintptr_t start, std::uintptr_t weight, std::uintptr_t level,
            long n_rows, std::uintptr_t levels, std::uintptr_t class_count, std::uintptr_t level_count,
            std::uintptr_t log_likelihood, int n_threads) {
-            bool done;
-            {
-                const py::gil_scoped_release release;
-                done = expected_counts(
+            run_interruptibly([&] {
+                return expected_counts(
                     {n_classes, n_attributes, at<const int>(start), at<const double>(weight), at<const double>(level)},
                     {n_rows, at<const int>(levels)}, at<double>(class_count), at<double>(level_count),
                     at<double>(log_likelihood), n_threads, no_signal);
-            }
-            if (!done) throw py::error_already_set();
+            });
         },
         py::arg("n_classes"), py::arg("n_attributes"), py::arg("start"), py::arg("weight"), py::arg("level"),
         py::arg("n_rows"), py::arg("levels"), py::arg("class_count"), py::arg("level_count"), py::arg("log_likelihood"),

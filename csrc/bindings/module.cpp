@@ -154,13 +154,10 @@ void importance_impute(const ImportanceImputeArguments& arguments, int n_threads
     batch.n_spent = at<int>(arguments.n_spent);
     batch.draws = at<float>(arguments.draws);
 
-    bool done;
-    {
-        const py::gil_scoped_release release;
-        done = vsae::importance_impute(model, batch, at<const float>(arguments.noise), arguments.n_rows, n_threads,
+    vsae::run_interruptibly([&] {
+        return vsae::importance_impute(model, batch, at<const float>(arguments.noise), arguments.n_rows, n_threads,
                                        level, vsae::no_signal);
-    }
-    if (!done) throw py::error_already_set();
+    });
 }
 
 }  // namespace

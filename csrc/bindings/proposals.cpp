@@ -31,21 +31,18 @@ struct ProposeArguments {
 
 void run(const ProposeArguments& arguments, int n_threads) {
     const TrainingKernels& kernels = training_kernels_for(active_level());
-    bool done;
-    {
-        const py::gil_scoped_release release;
+    run_interruptibly([&] {
         const float slope = arguments.negative_slope;
         std::vector<FoldedMlp> own;
         for (const std::vector<FoldedLayer>& layers : arguments.own) own.push_back(folded(kernels, layers, slope));
         const FoldedMlp body = folded(kernels, arguments.body, slope), head = folded(kernels, arguments.head, slope);
         const FoldedMlp context_projection = folded(kernels, arguments.context_projection, slope);
-        done = propose(
+        return propose(
             {arguments.n_rows, arguments.n_proposals, arguments.latent_per_attribute, arguments.attribute_start,
              at<const float>(arguments.x), at<const float>(arguments.mask), at<const float>(arguments.fill), own, body,
              head, arguments.context_projection.empty() ? nullptr : &context_projection},
             at<float>(arguments.mean), at<float>(arguments.scale), at<float>(arguments.context), n_threads, no_signal);
-    }
-    if (!done) throw py::error_already_set();
+    });
 }
 
 }  // namespace

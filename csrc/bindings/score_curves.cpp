@@ -15,14 +15,11 @@ void bind_score_curves(py::module_& module) {
         "along_curves",
         [](int n_curves, int n_knots, std::uintptr_t columns, std::uintptr_t start, std::uintptr_t end, long n_rows,
            int n_columns, std::uintptr_t x, int n_threads) {
-            bool done;
-            {
-                const py::gil_scoped_release release;
+            run_interruptibly([&] {
                 const ScoreCurves curves{n_curves, n_knots, at<const std::int32_t>(columns), at<const double>(start),
                                          at<const double>(end)};
-                done = along_curves(curves, n_rows, n_columns, at<double>(x), n_threads, no_signal);
-            }
-            if (!done) throw py::error_already_set();
+                return along_curves(curves, n_rows, n_columns, at<double>(x), n_threads, no_signal);
+            });
         },
         py::arg("n_curves"), py::arg("n_knots"), py::arg("columns"), py::arg("start"), py::arg("end"),
         py::arg("n_rows"), py::arg("n_columns"), py::arg("x"), py::arg("n_threads"));

@@ -11,4 +11,15 @@ inline bool no_signal() {
     return PyErr_CheckSignals() == 0;
 }
 
+// Runs work() with the GIL released; where it returns false, because no_signal did, the handler's exception is thrown.
+template <class Work>
+void run_interruptibly(Work work) {
+    bool done;
+    {
+        const pybind11::gil_scoped_release release;
+        done = work();
+    }
+    if (!done) throw pybind11::error_already_set();
+}
+
 }  // namespace vsae
