@@ -89,12 +89,12 @@ def test_equal_proposals_are_one():
     torch.testing.assert_close(one.log_evidence, two.log_evidence)
 
 
-def assert_stops_like_the_reference(kernel, n_proposals, n_samples=1920, mirrored=False):
+def assert_stops_like_the_reference(kernel, n_proposals, n_samples=1920, mirrored=False, tolerance=0.05):
     case = several_proposals(MIXED, n_proposals, n_samples, observed=0.4, mirrored=mirrored)
     case.mean, case.scale = 0.1 * case.mean, 0.8 + 0.2 * case.scale  # near the prior: no weight dominates
     case.mask[0] = 1
-    truth = run(case, torch.float64, "reference", tolerance=0.05)
-    result = kernel(case, tolerance=0.05)
+    truth = run(case, torch.float64, "reference", tolerance=tolerance)
+    result = kernel(case, tolerance=tolerance)
     assert torch.equal(result.n_spent, truth.n_spent)
     assert LOOK * n_proposals == result.n_spent[0] <= result.n_spent.min()
     assert result.n_spent.unique().numel() > 2
@@ -124,8 +124,8 @@ def test_segments_that_hold_a_sample_each_say_nothing(effective, needed):
     assert found.tolist() == [needed]
 
 
-def assert_a_large_effective_size_is_enough(kernel):
-    case = random_case(MIXED, 40, 480, observed=0.4)
+def assert_a_large_effective_size_is_enough(kernel, n_rows=40):
+    case = random_case(MIXED, n_rows, 480, observed=0.4)
     case.mean, case.scale = 0.1 * case.mean, 0.9 + 0.1 * case.scale
     tolerance = 0.28
     truth = run(case, torch.float64, "reference", tolerance=tolerance)
