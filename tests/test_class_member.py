@@ -11,7 +11,7 @@ from vsae_fast import VSAEImputer
 from vsae_fast.class_member import ClassMember, levels_of
 from vsae_fast.closed_form_candidates import CLASSES, MIXTURES, MOST_OF_CLASSES
 from vsae_fast.fitted_imputer import fitted_imputer
-from vsae_fast.latent_classes import LatentClasses
+from vsae_fast.latent_classes import LatentClasses, level_probabilities
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import build_preset
 
@@ -49,15 +49,20 @@ def test_expected_values_are_the_mixtures_average():
     x, _, observed = rows()
     unread = np.where(observed, x, np.nan)
     own = member()
-    levels = levels_of(LAYOUT, unread, observed)
-    np.testing.assert_array_equal(levels >= 0, observed[:, [0, 2, 5]])
-    by_hand = np.mean([mixture.probabilities(levels) for mixture in own.mixtures], axis=0)
+    by_hand = np.mean([level_probabilities((mixture,), unread, observed) for mixture in own.mixtures], axis=0)
     found = own.expected(unread, observed)
     np.testing.assert_allclose(found, by_hand, rtol=1e-6)
     np.testing.assert_array_equal(found[observed], x[observed])
     np.testing.assert_allclose(np.add.reduceat(found, [0, 2, 5], axis=1), 1, rtol=1e-6)
     for i in (0, 7, 199):
         np.testing.assert_array_equal(own.expected(unread[i : i + 1], observed[i : i + 1])[0], found[i])
+
+
+def test_levels_of_one_hot_rows():
+    x, _, observed = rows()
+    levels = levels_of(LAYOUT, np.where(observed, x, np.nan), observed)
+    np.testing.assert_array_equal(levels >= 0, observed[:, [0, 2, 5]])
+    np.testing.assert_array_equal(levels[observed[:, 2], 1], x[observed[:, 2], 2:5].argmax(1))
 
 
 def test_what_it_prints():

@@ -1,14 +1,12 @@
 """Latent classes of incomplete rows of levels, held against Bayes' rule in float64."""
 
-import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from vsae_fast.latent_classes import CLASS_PRIOR, LEVEL_PRIOR, LatentClasses, fit
-
-NEGLIGIBLE = math.exp(-20)
+from tests import tolerances
+from vsae_fast.latent_classes import CLASS_PRIOR, LEVEL_PRIOR, LatentClasses, fit, level_probabilities
 
 
 def case(n_rows, widths, n_classes=3, seed=0, hidden=0.5):
@@ -28,7 +26,19 @@ def case(n_rows, widths, n_classes=3, seed=0, hidden=0.5):
     return classes, whole.astype(np.int32), incomplete, own
 
 
-def posterior(classes, row, negligible=NEGLIGIBLE):
+def one_hot(rows, starts):
+    """Encoded rows and where they are observed; what is unobserved holds NaN, which would show if it were read."""
+    attribute = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    observed = rows[:, attribute] >= 0
+    x = rows[:, attribute] == np.arange(starts[-1]) - starts[attribute]
+    return np.where(observed, x, np.nan).astype(np.float32), observed
+
+
+def probabilities(classes, rows, n_threads=1):
+    return level_probabilities((classes,), *one_hot(rows, classes.starts), n_threads)
+
+
+def posterior(classes, row, negligible=0.0):
     """Bayes' rule: the classes' probabilities, and that of the levels which the row has.
 
     Classes that are less likely than the likeliest one by more than a factor count as none.
@@ -41,60 +51,63 @@ def posterior(classes, row, negligible=NEGLIGIBLE):
     return joint / joint.sum(), joint.sum()
 
 
-@pytest.mark.parametrize(
-    ("n_rows", "widths", "n_classes"), [(1, (2,), 1), (3, (1, 4), 2), (65, (2, 3, 7), 5), (300, (2,) * 13, 33)]
-)
+SHAPES = [(1, (2,), 1), (3, (1, 4), 2), (65, (2, 3, 7), 5), (300, (2,) * 13, 33), (40, (12,) * 11, 70)]
+
+
+@pytest.mark.parametrize(("n_rows", "widths", "n_classes"), SHAPES)
 @pytest.mark.parametrize("hidden", [0.1, 0.5, 0.9])
-def test_probabilities_and_counts_match_bayes_rule(n_rows, widths, n_classes, hidden):
+def test_counts_match_bayes_rule(n_rows, widths, n_classes, hidden):
     classes, _, rows, _ = case(n_rows, widths, n_classes, hidden=hidden)
     rows[0] = -1
-    expected, in_class, with_level, evidence = [], np.zeros(n_classes), np.zeros_like(classes.level), 0.0
+    in_class, with_level, evidence = np.zeros(n_classes), np.zeros_like(classes.level), 0.0
     for row in rows:
-        own, likelihood = posterior(classes, row)
-        probability = classes.level @ own
-        for attribute, level in enumerate(row):
-            if level >= 0:
-                place = classes.starts[attribute] + level
-                probability[classes.starts[attribute] : classes.starts[attribute + 1]] = 0
-                probability[place] = 1
-                with_level[place] += own
-        expected.append(probability)
+        own, likelihood = posterior(classes, row, np.exp(-20))
+        with_level[(classes.starts[:-1] + row)[row >= 0]] += own
         in_class += own
         evidence += np.log(likelihood)
-    np.testing.assert_allclose(classes.probabilities(rows), expected, rtol=1e-10, atol=1e-12)
-    counts = classes.counts(rows)
-    for found, sums in zip(counts, (in_class, with_level, evidence), strict=True):
+    for found, sums in zip(classes.counts(rows), (in_class, with_level, evidence), strict=True):
         np.testing.assert_allclose(found, sums, rtol=1e-10, atol=1e-12)
 
 
-def test_what_is_left_out_is_below_the_precision_of_the_result():
-    classes, _, rows, _ = case(200, (3,) * 10, n_classes=64)
-    exact = np.stack([classes.level @ posterior(classes, row, 0)[0] for row in rows])
-    error = np.abs(classes.probabilities(rows) - exact)[np.repeat(rows < 0, 3, axis=1)]
-    assert 0 < error.max() < np.finfo(np.float32).eps
+@pytest.mark.parametrize(("n_rows", "widths", "n_classes"), SHAPES)
+@pytest.mark.parametrize(("n_mixtures", "hidden"), [(1, 0.1), (1, 0.5), (1, 0.9), (3, 0.5)])
+def test_probabilities_match_bayes_rule(n_rows, widths, n_classes, n_mixtures, hidden, level):
+    """Exact classes: those which the kernel counts as none are below its precision."""
+    mixtures = [case(1, widths, n_classes, seed)[0] for seed in range(n_mixtures)]
+    _, _, rows, _ = case(n_rows, widths, n_classes, hidden=hidden)
+    rows[0] = -1
+    expected = [np.mean([own.level @ posterior(own, row)[0] for own in mixtures], axis=0) for row in rows]
+    x, observed = one_hot(rows, mixtures[0].starts)
+    found = level_probabilities(mixtures, x, observed)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found[observed], x[observed])
+    error = np.where(observed, 0, found - expected)
+    assert np.abs(error).max() < tolerances.PROBABILITY
 
 
-def test_many_attributes_do_not_underflow():
+def test_many_attributes_do_not_underflow(level):
     classes, whole, _, own = case(20, (9,) * 900, n_classes=2)
     rows = whole.copy()
     rows[:, 0] = -1
-    found = classes.probabilities(rows)[:, :9]
+    found = probabilities(classes, rows)[:, :9]
     likelihood = np.prod([classes.level[classes.starts[a] + level, 0] for a, level in enumerate(whole[0])])
     assert likelihood == 0  # it is below the smallest double
-    np.testing.assert_allclose(found, classes.level[:9, own].T, atol=1e-12)
+    np.testing.assert_allclose(found, classes.level[:9, own].T, atol=tolerances.PROBABILITY)
 
 
-def test_rows_and_threads_change_no_bit():
+def test_rows_and_threads_change_no_bit(level):
     classes, _, rows, _ = case(3001, (2, 5, 3, 9), n_classes=7)
-    whole, counts = classes.probabilities(rows), classes.counts(rows)
+    whole, counts = probabilities(classes, rows), classes.counts(rows)
     for n_threads in (2, 5):
-        np.testing.assert_array_equal(classes.probabilities(rows, n_threads), whole)
+        np.testing.assert_array_equal(probabilities(classes, rows, n_threads), whole)
         for own, other in zip(classes.counts(rows, n_threads), counts, strict=True):
             np.testing.assert_array_equal(own, other)
     for i in (0, 17, 3000):
-        np.testing.assert_array_equal(classes.probabilities(rows[i : i + 1])[0], whole[i])
-    np.testing.assert_array_equal(classes.probabilities(np.asfortranarray(rows)), whole)
-    assert classes.probabilities(rows[:0]).shape == (0, 19)
+        np.testing.assert_array_equal(probabilities(classes, rows[i : i + 1])[0], whole[i])
+    x, observed = one_hot(rows, classes.starts)
+    columns_first = np.asfortranarray(x), np.asfortranarray(observed)
+    np.testing.assert_array_equal(level_probabilities((classes,), *columns_first), whole)
+    assert probabilities(classes, rows[:0]).shape == (0, 19)
     assert classes.counts(rows[:0])[2] == 0
 
 
@@ -128,8 +141,8 @@ def test_fitted_classes_are_those_that_rows_were_drawn_from():
     truth, whole, rows, _ = case(4000, (3,) * 12, hidden=0.3)
     found = fit(rows, truth.starts, 3, seed=0)
     hidden = np.repeat(rows < 0, 3, axis=1)
-    one_hot = np.eye(3)[whole].reshape(len(whole), -1)
-    errors = [((c.probabilities(rows) - one_hot)[hidden] ** 2).mean() for c in (truth, found)]
+    truly = np.eye(3)[whole].reshape(len(whole), -1)
+    errors = [((probabilities(c, rows) - truly)[hidden] ** 2).mean() for c in (truth, found)]
     assert errors[1] < 1.02 * errors[0]
     for n_threads in (2, 3):
         again = fit(rows, truth.starts, 3, seed=0, n_threads=n_threads)
@@ -142,7 +155,7 @@ def test_levels_that_no_row_has_keep_a_probability():
     rows = np.array([[0, -1], [0, 2], [0, 2], [-1, 2]] * 20, dtype=np.int32)
     found = fit(rows, np.array([0, 2, 5], dtype=np.int32), 2, seed=0)
     assert (found.level > 0).all()
-    assert (found.probabilities(rows)[:, [0, 4]] > 0.99).all()
+    assert (probabilities(found, rows)[:, [0, 4]] > 0.99).all()
 
 
 @pytest.mark.parametrize(
@@ -158,6 +171,25 @@ def test_wrong_rows_are_refused(levels, told):
     starts = np.array([0, 2, 5], dtype=np.int32)
     classes = LatentClasses(starts, np.array([0.5, 0.5]), np.full((5, 2), 0.3))
     with pytest.raises(ValueError, match=told):
-        classes.probabilities(levels)
-    with pytest.raises(ValueError, match=r"level must have shape \(5, 2\) by starts and weight, got \(4, 2\)"):
-        LatentClasses(starts, np.array([0.5, 0.5]), np.full((4, 2), 0.3)).counts(levels)
+        classes.counts(levels)
+
+
+def test_wrong_shapes_are_refused():
+    starts, weight = np.array([0, 2, 5], dtype=np.int32), np.array([0.5, 0.5])
+    classes = LatentClasses(starts, weight, np.full((5, 2), 0.3))
+    told = r"level must have shape \(5, 2\) by starts and weight, got \(4, 2\)"
+    wrong = LatentClasses(starts, weight, np.full((4, 2), 0.3))
+    x, observed = np.zeros((3, 5), np.float32), np.ones((3, 5), bool)
+    with pytest.raises(ValueError, match=told):
+        wrong.counts(np.zeros((3, 2), np.int32))
+    with pytest.raises(ValueError, match=told):
+        level_probabilities((wrong,), x, observed)
+    for other in (
+        LatentClasses(starts, np.full(3, 1 / 3), np.full((5, 3), 0.3)),
+        LatentClasses(np.array([0, 1, 5], dtype=np.int32), weight, np.full((5, 2), 0.3)),
+    ):
+        with pytest.raises(ValueError, match="mixtures must have the same attributes and as many classes each"):
+            level_probabilities((classes, other), x, observed)
+    for own, seen in ((x[:, :4], observed[:, :4]), (x, observed[:2]), (x[0], observed[0])):
+        with pytest.raises(ValueError, match=r"x and observed must have shape \(N, 5\), got"):
+            level_probabilities((classes,), own, seen)

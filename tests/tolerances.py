@@ -11,6 +11,8 @@ TF32_RELATIVE = 1e-3
 
 GRADIENT_FLOOR = 2e-6  # likewise for gradients, relative to the largest
 
+PROBABILITY = 1e-6  # absolute, of float32 sums over hundreds of classes: a few ulp of values near 1
+
 # Float64 results against closed forms.
 EXACT = 1e-10
 # Monte Carlo estimates: standard errors that the estimate may be off.

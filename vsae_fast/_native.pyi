@@ -60,13 +60,15 @@ def expected_moments(
     n_threads: int,
 ) -> None: ...
 def level_probabilities(
+    n_mixtures: int,
     n_classes: int,
     n_attributes: int,
     start: int,
     weight: int,
     level: int,
     n_rows: int,
-    levels: int,
+    x: int,
+    observed: int,
     probability: int,
     n_threads: int,
 ) -> None: ...

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vsae_fast.closed_form_member import ClosedFormMember, FloatArray
-from vsae_fast.joint_gaussian import Array, BoolArray
-from vsae_fast.latent_classes import LatentClasses
+from vsae_fast.closed_form_member import ClosedFormMember
+from vsae_fast.joint_gaussian import Array, BoolArray, FloatArray
+from vsae_fast.latent_classes import LatentClasses, level_probabilities
 from vsae_fast.normal_scores import IntArray
 from vsae_fast.ops.layout import AttributeLayout
 
@@ -39,11 +39,7 @@ class ClassMember(ClosedFormMember):
 
     def expected(self, x: FloatArray, observed: BoolArray) -> FloatArray:
         """See :meth:`ClosedFormMember.expected`."""
-        levels = levels_of(self.layout, x, observed)
-        total = np.zeros(x.shape)
-        for mixture in self.mixtures:
-            total += mixture.probabilities(levels, self.n_threads)
-        return np.where(observed, x, (total / len(self.mixtures)).astype(np.float32))
+        return level_probabilities(self.mixtures, x, observed, self.n_threads)
 
     @property
     def arrays(self) -> dict[str, Array]:

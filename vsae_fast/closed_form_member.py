@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from vsae_fast.joint_gaussian import Array, BoolArray
+from vsae_fast.joint_gaussian import Array, BoolArray, FloatArray
 from vsae_fast.normal_scores import IntArray
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.philox import uniforms
 
 OWN_STREAM = 1 << 61  # apart from the seeds of the networks' draws
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def number_columns(layout: AttributeLayout) -> IntArray:

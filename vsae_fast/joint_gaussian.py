@@ -15,6 +15,7 @@ import numpy.typing as npt
 from vsae_fast import _native
 
 Array = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 MOST_ITERATIONS, SETTLED = 60, 2e-3  # largest change of a mean or covariance, in units of the columns' deviations

@@ -6,14 +6,14 @@ Henry 1968). What a row lacks has a closed-form distribution given what it has, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vsae_fast import _native
-from vsae_fast.joint_gaussian import Array
+from vsae_fast.joint_gaussian import Array, BoolArray, FloatArray
 from vsae_fast.normal_scores import IntArray
 
 # Levels' worth of observations, spread as the attribute's frequencies are, in each attribute of each class; classes'
@@ -40,46 +40,78 @@ class LatentClasses(NamedTuple):
     weight: Array
     level: Array
 
-    def probabilities(self, levels: IntArray, n_threads: int = 1) -> Array:
-        """Probabilities of all levels given what each row has, shape (N, D); 0 and 1 where observed.
-
-        Every row is computed alone and in one order.
+    def counts(self, levels: IntArray, n_threads: int = 1) -> tuple[Array, Array, float]:
+        """Over the rows: expected number of each class, shape (K,), and with each level, (D, K); log-likelihood.
 
         Parameters
         ----------
         levels : numpy.ndarray of int32, shape (N, M)
             Counted from 0 within the attribute; -1 where unobserved.
         n_threads : int
+            Results do not depend on it.
         """
-        probability = np.empty((len(levels), len(self.level)))
-        self._run(_native.level_probabilities, levels, probability, n_threads=n_threads)
-        return probability
-
-    def counts(self, levels: IntArray, n_threads: int = 1) -> tuple[Array, Array, float]:
-        """Over the rows: expected number of each class, shape (K,), and with each level, (D, K); log-likelihood."""
-        in_class, with_level, log_likelihood = np.empty(len(self.weight)), np.empty(self.level.shape), np.empty(1)
-        self._run(_native.expected_counts, levels, in_class, with_level, log_likelihood, n_threads=n_threads)
-        return in_class, with_level, float(log_likelihood[0])
-
-    def _run(self, function: Callable[..., None], levels: IntArray, *results: Array, n_threads: int) -> None:
-        """Check shapes and levels, then call a function of the extension, which writes the results."""
-        n_levels, n_classes = self.level.shape
-        if self.weight.shape != (n_classes,) or self.starts[-1] != n_levels:
-            raise ValueError(
-                f"level must have shape ({self.starts[-1]}, {len(self.weight)}) by starts and weight, got "
-                f"{self.level.shape}"
-            )
+        starts, weight, level = self._checked()
         widths = np.diff(self.starts)
         if levels.ndim != 2 or levels.shape[1] != len(widths):
             raise ValueError(f"levels must have shape (N, {len(widths)}), got {levels.shape}")
         if ((levels < -1) | (levels >= widths)).any():
             raise ValueError("levels must be counted from 0 within their attribute, -1 where unobserved")
-        starts, rows = (np.ascontiguousarray(a, dtype=np.int32) for a in (self.starts, levels))
-        weight, level = (np.ascontiguousarray(a, dtype=np.float64) for a in (self.weight, self.level))
-        function(
-            n_classes, len(widths), starts.ctypes.data, weight.ctypes.data, level.ctypes.data, len(rows),
-            rows.ctypes.data, *(result.ctypes.data for result in results), n_threads,
+        rows = np.ascontiguousarray(levels, dtype=np.int32)
+        in_class, with_level, log_likelihood = np.empty(len(weight)), np.empty(level.shape), np.empty(1)
+        _native.expected_counts(
+            len(weight), len(widths), starts.ctypes.data, weight.ctypes.data, level.ctypes.data, len(rows),
+            rows.ctypes.data, in_class.ctypes.data, with_level.ctypes.data, log_likelihood.ctypes.data, n_threads,
         )  # fmt: skip
+        return in_class, with_level, float(log_likelihood[0])
+
+    def _checked(self) -> tuple[IntArray, Array, Array]:
+        """The arrays as the extension reads them; ValueError where shapes do not fit."""
+        if self.level.shape != (self.starts[-1], len(self.weight)):
+            raise ValueError(
+                f"level must have shape ({self.starts[-1]}, {len(self.weight)}) by starts and weight, got "
+                f"{self.level.shape}"
+            )
+        starts = np.ascontiguousarray(self.starts, dtype=np.int32)
+        weight, level = (np.ascontiguousarray(a, dtype=np.float64) for a in (self.weight, self.level))
+        return starts, weight, level
+
+
+def level_probabilities(
+    mixtures: Sequence[LatentClasses], x: FloatArray, observed: BoolArray, n_threads: int = 1
+) -> FloatArray:
+    """Probabilities of levels given what each row has, averaged over mixtures; ``x`` itself where observed.
+
+    Logarithms are added up in double precision; the error is that of single precision. Every row is computed alone and
+    in one order.
+
+    Parameters
+    ----------
+    mixtures : sequence of LatentClasses
+        Of the same attributes, with as many classes each.
+    x : numpy.ndarray of float32, shape (N, D)
+        One-hot levels; not read where unobserved.
+    observed : numpy.ndarray of bool, shape (N, D)
+        One value for the levels of an attribute.
+    n_threads : int
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (N, D)
+    """
+    checked = [mixture._checked() for mixture in mixtures]
+    starts = checked[0][0]
+    if any(not np.array_equal(own, starts) or len(w) != len(checked[0][1]) for own, w, _ in checked):
+        raise ValueError("mixtures must have the same attributes and as many classes each")
+    if x.ndim != 2 or x.shape[1] != starts[-1] or observed.shape != x.shape:
+        raise ValueError(f"x and observed must have shape (N, {starts[-1]}), got {x.shape} and {observed.shape}")
+    weight, level = np.stack([own[1] for own in checked]), np.stack([own[2] for own in checked])
+    x, observed = np.ascontiguousarray(x, dtype=np.float32), np.ascontiguousarray(observed, dtype=np.bool_)
+    probability = np.empty_like(x)
+    _native.level_probabilities(
+        len(mixtures), weight.shape[1], len(starts) - 1, starts.ctypes.data, weight.ctypes.data, level.ctypes.data,
+        len(x), x.ctypes.data, observed.ctypes.data, probability.ctypes.data, n_threads,
+    )  # fmt: skip
+    return probability
 
 
 def fit(levels: IntArray, starts: IntArray, n_classes: int, seed: int, n_threads: int = 1) -> LatentClasses:

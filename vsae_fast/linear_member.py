@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vsae_fast.closed_form_member import ClosedFormMember, FloatArray, number_columns
-from vsae_fast.joint_gaussian import Array, BoolArray, JointGaussian
+from vsae_fast.closed_form_member import ClosedFormMember, number_columns
+from vsae_fast.joint_gaussian import Array, BoolArray, FloatArray, JointGaussian
 from vsae_fast.normal_scores import ScoreCurves
 from vsae_fast.ops.layout import AttributeLayout
 

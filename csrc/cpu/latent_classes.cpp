@@ -12,9 +12,6 @@ namespace {
 
 constexpr long kRowsPerTask = 64;
 constexpr long kMostParts = 32;  // sums that are kept apart until the end
-// Classes whose logarithm is so far below the likeliest one's count as none (2e-9 of it), which is below single
-// precision; with 30 in its place rows take 16 to 43 % longer.
-constexpr double kNegligible = 20;
 
 // Posterior of the classes, one row after another. Inner loops run over the classes, which are contiguous, so that
 // compilers turn them into vectors without reordering a sum.
@@ -38,7 +35,7 @@ class Posterior {
         const double most = *std::max_element(posterior, posterior + n);
         double sum = 0;
         for (int k = 0; k < n; ++k)
-            sum += posterior[k] = posterior[k] < most - kNegligible ? 0.0 : std::exp(posterior[k] - most);
+            sum += posterior[k] = posterior[k] < most - kNegligibleClass ? 0.0 : std::exp(posterior[k] - most);
         for (int k = 0; k < n; ++k) posterior[k] /= sum;
         return most + std::log(sum);
     }
@@ -55,38 +52,6 @@ class Posterior {
 };
 
 }  // namespace
-
-bool level_probabilities(const LatentClasses& classes, const IncompleteLevels& rows, double* probability, int n_threads,
-                         const std::function<bool()>& poll) {
-    const Posterior posterior(classes);
-    const int n = classes.n_classes, n_attributes = classes.n_attributes;
-    const int n_levels = classes.start[n_attributes];
-    std::vector<double> by_class(static_cast<std::size_t>(n) * n_levels);  // contiguous levels, for sums over classes
-    for (int d = 0; d < n_levels; ++d)
-        for (int k = 0; k < n; ++k)
-            by_class[static_cast<std::size_t>(k) * n_levels + d] = classes.level[static_cast<long>(d) * n + k];
-    const auto work = [&](RowTasks& tasks) {
-        std::vector<double> own(static_cast<std::size_t>(n));
-        for (long begin, end; tasks.next(&begin, &end);)
-            for (long row = begin; row < end; ++row) {
-                const int* level = rows.level + row * n_attributes;
-                double* to = probability + row * n_levels;
-                posterior.of(level, own.data());
-                std::fill_n(to, n_levels, 0.0);
-                for (int k = 0; k < n; ++k) {
-                    if (own[k] == 0) continue;
-                    const double* in_class = by_class.data() + static_cast<std::size_t>(k) * n_levels;
-                    for (int d = 0; d < n_levels; ++d) to[d] += own[k] * in_class[d];
-                }
-                for (int a = 0; a < n_attributes; ++a) {
-                    if (level[a] < 0) continue;
-                    std::fill(to + classes.start[a], to + classes.start[a + 1], 0.0);
-                    to[classes.start[a] + level[a]] = 1.0;
-                }
-            }
-    };
-    return parallel_rows(rows.n_rows, kRowsPerTask, n_threads, work, &poll);
-}
 
 bool expected_counts(const LatentClasses& classes, const IncompleteLevels& rows, double* class_count,
                      double* level_count, double* log_likelihood, int n_threads, const std::function<bool()>& poll) {

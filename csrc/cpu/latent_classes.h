@@ -1,11 +1,15 @@
-// Latent classes: rows of levels are a mixture of products of categorical distributions. Probabilities of the levels
-// that a row lacks, given those that it has, and the sums that expectation maximisation needs. In double precision: a
-// row's likelihood is a product of as many probabilities as it has levels.
+// Latent classes: rows of levels are a mixture of products of categorical distributions. The sums that expectation
+// maximisation needs; level_probabilities.h has what imputation needs. In double precision: a row's likelihood is a
+// product of as many probabilities as it has levels.
 #pragma once
 
 #include <functional>
 
 namespace vsae {
+
+// Classes whose logarithm is so far below the likeliest one's count as none (2e-9 of it), which is below single
+// precision.
+inline constexpr double kNegligibleClass = 20;
 
 struct LatentClasses {
     int n_classes;         // K
@@ -20,13 +24,9 @@ struct IncompleteLevels {
     const int* level;  // [N, M], counted from 0 within the attribute; -1 where unobserved
 };
 
-// probability [N, D] of every level: 0 and 1 of attributes that are observed. Every row is computed alone and in one
-// order. The calling thread asks `poll` from time to time whether to go on; returns false where it said no.
-bool level_probabilities(const LatentClasses& classes, const IncompleteLevels& rows, double* probability, int n_threads,
-                         const std::function<bool()>& poll);
-
 // Over the rows, in one order whatever the threads: expected number of each class into class_count [K] and, with each
-// observed level, into level_count [D, K]; and the sum of the observed levels' log-likelihoods.
+// observed level, into level_count [D, K]; and the sum of the observed levels' log-likelihoods. The calling thread asks
+// `poll` from time to time whether to go on; returns false where it said no.
 bool expected_counts(const LatentClasses& classes, const IncompleteLevels& rows, double* class_count,
                      double* level_count, double* log_likelihood, int n_threads, const std::function<bool()>& poll);
 
