@@ -33,7 +33,7 @@ $(VENV)/installed: $(SOURCES) constraints.txt
 	@touch $@
 
 $(VENV)/linted: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group lint
 	@touch $@
 
 demo: $(VENV)/installed
@@ -102,7 +102,7 @@ paper: $(VENV)/arena
 	$(BIN)/python -m bench.paper all
 
 $(VENV)/documented: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,docs]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	@touch $@
 
 docs: $(VENV)/documented

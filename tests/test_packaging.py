@@ -84,8 +84,10 @@ def test_no_torch_at_build_time():
 
 
 def test_the_package_pins_nothing():
-    metadata = project()["project"]
-    everything = [*metadata["dependencies"], *chain(*metadata["optional-dependencies"].values())]
+    metadata, groups = project()["project"], project()["dependency-groups"]
+    everything = [
+        *metadata["dependencies"], *chain(*metadata["optional-dependencies"].values()), *chain(*groups.values())
+    ]  # fmt: skip
     assert not [requirement for requirement in everything if "==" in requirement or "<" in requirement]
 
 
