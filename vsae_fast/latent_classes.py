@@ -49,6 +49,11 @@ class LatentClasses(NamedTuple):
             Counted from 0 within the attribute; -1 where unobserved.
         n_threads : int
             Results do not depend on it.
+
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit, levels out of range.
         """
         starts, weight, level = self._checked()
         widths = np.diff(self.starts)
@@ -93,10 +98,16 @@ def level_probabilities(
     observed : numpy.ndarray of bool, shape (N, D)
         One value for the levels of an attribute.
     n_threads : int
+        Results do not depend on it.
 
     Returns
     -------
     numpy.ndarray of float32, shape (N, D)
+
+    Raises
+    ------
+    ValueError
+        Mixtures of other attributes or numbers of classes, shapes that do not fit.
     """
     checked = [mixture._checked() for mixture in mixtures]
     starts = checked[0][0]
