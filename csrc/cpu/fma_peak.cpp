@@ -4,36 +4,15 @@
 #include <thread>
 #include <vector>
 
+#include "cpu/at_level.h"
+
 namespace vsae {
 
-namespace baseline {
-extern const FmaLoop fma_loop;
-}
-#if defined(VSAE_X86)
-namespace avx2 {
-extern const FmaLoop fma_loop;
-}
-namespace avx512 {
-extern const FmaLoop fma_loop;
-}
-#endif
-
-namespace {
-
-FmaLoop loop_for(CpuLevel level) {
-#if defined(VSAE_X86)
-    if (level == CpuLevel::kAvx2) return avx2::fma_loop;
-    if (level == CpuLevel::kAvx512) return avx512::fma_loop;
-#endif
-    (void)level;
-    return baseline::fma_loop;
-}
-
-}  // namespace
+VSAE_AT_LEVEL(FmaLoop, fma_loop)
 
 double fma_peak(int n_threads, double seconds, CpuLevel level) {
     using Clock = std::chrono::steady_clock;
-    const FmaLoop loop = loop_for(level);
+    const FmaLoop loop = fma_loop_at(level);
     std::vector<double> rates(static_cast<std::size_t>(n_threads));
     const auto measure = [&](int thread) {
         double operations = 0;

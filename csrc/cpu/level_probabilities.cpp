@@ -1,53 +1,32 @@
 #include "cpu/level_probabilities.h"
 
 #include <cmath>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
+#include "core/training_step.h"
+#include "cpu/at_level.h"
 #include "cpu/parallel_rows.h"
 
 namespace vsae {
 
-namespace baseline {
-extern const LevelsOfRow levels_of_row;
-}
-#if defined(VSAE_X86)
-namespace avx2 {
-extern const LevelsOfRow levels_of_row;
-}
-namespace avx512 {
-extern const LevelsOfRow levels_of_row;
-}
-#endif
+VSAE_AT_LEVEL(LevelsOfRow, levels_of_row)
 
 namespace {
 
 constexpr long kRowsPerTask = 128;
 constexpr double kNothing = -1e30;  // logarithm of a class that pads
 
-LevelsOfRow levels_of_row_for(CpuLevel level) {
-    if (level == CpuLevel::kBaseline) return baseline::levels_of_row;
-#if defined(VSAE_X86)
-    return level == CpuLevel::kAvx2 ? avx2::levels_of_row : avx512::levels_of_row;
-#else
-    throw std::invalid_argument(std::string("this build has no kernels for ") + name_of(level));
-#endif
-}
-
-int padded(int n) { return (n + 15) / 16 * 16; }
-
 class Packed {
    public:
     Packed(const LatentClasses* mixtures, int n_mixtures)
         : n_levels_(mixtures->start[mixtures->n_attributes]),
-          each_(padded(mixtures->n_classes)),
+          each_(whole_lines(mixtures->n_classes)),
           n_classes_(static_cast<long>(n_mixtures) * each_),
           log_weight_(static_cast<std::size_t>(n_classes_), kNothing),
           log_level_(static_cast<std::size_t>(n_levels_ * n_classes_)),
-          level_(AlignedBuffer::zeros(n_classes_ * padded(n_levels_))) {
+          level_(AlignedBuffer::zeros(n_classes_ * whole_lines(n_levels_))) {
         for (int m = 0; m < n_mixtures; ++m) add(mixtures[m], m, n_mixtures);
-        view_ = {n_mixtures,      mixtures->n_attributes, n_levels_,         each_,        padded(n_levels_),
+        view_ = {n_mixtures,      mixtures->n_attributes, n_levels_,         each_,        whole_lines(n_levels_),
                  mixtures->start, log_weight_.data(),     log_level_.data(), level_.data()};
     }
 
@@ -67,7 +46,7 @@ class Packed {
             for (int d = 0; d < n_levels_; ++d) {
                 const double level = own.level[static_cast<long>(d) * own.n_classes + k];
                 log_level_[d * n_classes_ + to] = std::log(level);
-                level_.data()[to * padded(n_levels_) + d] = static_cast<float>(level / n_mixtures);
+                level_.data()[to * whole_lines(n_levels_) + d] = static_cast<float>(level / n_mixtures);
             }
         }
     }
@@ -78,7 +57,7 @@ class Packed {
 bool level_probabilities(const LatentClasses* mixtures, int n_mixtures, const OneHotRows& rows, float* probability,
                          CpuLevel cpu_level, int n_threads, const std::function<bool()>& poll) {
     const Packed packed(mixtures, n_mixtures);
-    const LevelsOfRow of_row = levels_of_row_for(cpu_level);
+    const LevelsOfRow of_row = levels_of_row_at(cpu_level);
     const long n_levels = packed.view().n_levels;
     const auto work = [&](RowTasks& tasks) {
         LevelScratch scratch(packed.view());

@@ -25,8 +25,8 @@ bool level_probabilities(const LatentClasses* mixtures, int n_mixtures, const On
 // Mixtures side by side, each one's classes padded to whole vectors of any instruction set.
 struct PackedMixtures {
     int n_mixtures, n_attributes, n_levels;
-    int classes_each;          // multiple of 16
-    int level_stride;          // of `level`, multiple of 16
+    int classes_each;          // whole lines
+    int level_stride;          // of `level`, whole lines
     const int* start;          // [M + 1]
     const double* log_weight;  // [mixtures * classes_each], so low where it pads that nothing is left of it
     const double* log_level;   // [D, mixtures * classes_each]
@@ -36,23 +36,18 @@ struct PackedMixtures {
 };
 
 // What a thread needs to work on a row.
-class LevelScratch {
-   public:
+struct LevelScratch {
     explicit LevelScratch(const PackedMixtures& mixtures)
         : place(static_cast<std::size_t>(mixtures.n_attributes)),
           likely(static_cast<std::size_t>(mixtures.n_classes())),
           log_joint(static_cast<std::size_t>(mixtures.n_classes())),
-          posterior_(mixtures.n_classes()),
-          average_(mixtures.level_stride) {}
+          posterior(mixtures.n_classes()),
+          average(mixtures.level_stride) {}
 
     std::vector<int> place;   // of the observed levels among all
     std::vector<int> likely;  // classes whose posterior is not 0
     std::vector<double> log_joint;
-    float* posterior() { return posterior_.data(); }
-    float* average() { return average_.data(); }
-
-   private:
-    AlignedBuffer posterior_, average_;
+    AlignedBuffer posterior, average;
 };
 
 // Of one row, compiled once per instruction set.

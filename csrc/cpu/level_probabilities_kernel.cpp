@@ -111,12 +111,12 @@ static void of_row(const PackedMixtures& mixtures, const float* x, const bool* o
     for (; k + 8 * kDoubles <= n; k += 8 * kDoubles) add_logarithms<8>(mixtures, place, n_observed, k, log_joint);
     for (; k < n; k += kDoubles) add_logarithms<1>(mixtures, place, n_observed, k, log_joint);
 
-    float* posterior = scratch.posterior();
+    float* posterior = scratch.posterior.data();
     for (k = 0; k < n; k += each) normalise(log_joint + k, each, posterior + k);
     const int* likely = scratch.likely.data();
     const int count = likely_classes(posterior, n, scratch.likely.data());
 
-    float* average = scratch.average();
+    float* average = scratch.average.data();
     int d = 0;
     for (; d + 4 * kLanes <= mixtures.level_stride; d += 4 * kLanes)
         average_levels<4>(mixtures, posterior, likely, count, d, average);
