@@ -37,11 +37,12 @@ void run(const ProposeArguments& arguments, int n_threads) {
         for (const std::vector<FoldedLayer>& layers : arguments.own) own.push_back(folded(kernels, layers, slope));
         const FoldedMlp body = folded(kernels, arguments.body, slope), head = folded(kernels, arguments.head, slope);
         const FoldedMlp context_projection = folded(kernels, arguments.context_projection, slope);
-        return propose(
-            {arguments.n_rows, arguments.n_proposals, arguments.latent_per_attribute, arguments.attribute_start,
-             at<const float>(arguments.x), at<const float>(arguments.mask), at<const float>(arguments.fill), own, body,
-             head, arguments.context_projection.empty() ? nullptr : &context_projection},
-            at<float>(arguments.mean), at<float>(arguments.scale), at<float>(arguments.context), n_threads, no_signal);
+        return propose({kernels, arguments.n_rows, arguments.n_proposals, arguments.latent_per_attribute,
+                        arguments.attribute_start, at<const float>(arguments.x), at<const float>(arguments.mask),
+                        at<const float>(arguments.fill), own, body, head,
+                        arguments.context_projection.empty() ? nullptr : &context_projection},
+                       at<float>(arguments.mean), at<float>(arguments.scale), at<float>(arguments.context), n_threads,
+                       no_signal);
     });
 }
 

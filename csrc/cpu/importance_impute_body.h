@@ -119,8 +119,11 @@ class RowImputer {
         const float* bias = model_.data_layers[0].bias;
         const float* context = batch_.context + (number_ * batch_.n_proposals + proposal) * n;
         float* to = scratch_.context_bias + static_cast<long>(proposal) * padded(n);
-        for (int j = 0; j < n; ++j) to[j] = bias[j] + context[j];
-        for (int j = n; j < padded(n); ++j) to[j] = bias[j];
+        int j = 0;
+        for (; j + kLanes <= n; j += kLanes)
+            store_unaligned(to + j, load_unaligned(bias + j) + load_unaligned(context + j));
+        for (; j < n; ++j) to[j] = bias[j] + context[j];
+        for (; j < padded(n); ++j) to[j] = bias[j];
     }
 
     // ---- once a block of samples ------------------------------------------------------------------------------------
@@ -193,8 +196,7 @@ class RowImputer {
         batch_.n_spent[number_] = spent;
 
         float* imputed = batch_.imputed + number_ * model_.n_columns;
-        for (int a = 0; a < model_.n_attributes; ++a)
-            if (row_.observed(a)) std::copy(row_.x + row_.start(a), row_.x + row_.end(a), imputed + row_.start(a));
+        std::copy_n(row_.x, model_.n_columns, imputed);  // unobserved columns are all written to below
         const auto impute = [&](int column, const double* of_segment) {
             double sum = 0;
             for (int b = 0; b < kSegmentsPerBlock; ++b) sum += of_segment[b];

@@ -27,12 +27,16 @@ class NumericalLikelihood {
         double constant = 0;
         n_narrow_ = 0;
         for (int a = 0; a < model_.n_attributes; ++a) {
-            if (!row.numerical(a) || !row.observed(a)) continue;
-            for (int c = row.start(a); c < row.end(a); ++c) constant -= kHalfLogTwoPi + model_.log_scale[c];
+            if (!row.numerical(a)) continue;
+            const bool observed = row.observed(a);
+            if (row.width(a) > 1 && !observed) continue;
+            // No branch where a column stands alone: masks are not to be predicted.
+            for (int c = row.start(a); c < row.end(a); ++c)
+                constant -= observed ? kHalfLogTwoPi + model_.log_scale[c] : 0.0;
             if (row.wide(a))
                 constant -= 0.5 * project(row, a);
             else
-                take(row, a);
+                take(row, a, observed);
         }
         for (int i = 0; i < kMostRowsAtOnce; ++i) scratch_.output_row[n_narrow_ + i] = model_.output_weight;  // unused
         return constant;
@@ -86,8 +90,9 @@ class NumericalLikelihood {
 
     float* wide_bias(int i) const { return scratch_.wide_bias + static_cast<long>(i) * padded(model_.n_hidden); }
 
-    void take(const ImputeRow& row, int attribute) {
-        for (int c = row.start(attribute); c < row.end(attribute); ++c, ++n_narrow_) {
+    // What is not observed is overwritten by the next.
+    void take(const ImputeRow& row, int attribute, bool observed) {
+        for (int c = row.start(attribute); c < row.end(attribute); ++c, n_narrow_ += observed) {
             scratch_.output_row[n_narrow_] = row.output_row(c);
             scratch_.output_bias[n_narrow_] = model_.output_bias[c] - row.x[c];
             scratch_.output_inverse[n_narrow_] = static_cast<float>(batch_.inverse_scale[c]);

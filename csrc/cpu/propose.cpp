@@ -1,9 +1,7 @@
 #include "cpu/propose.h"
 
 #include <algorithm>
-#include <cmath>
 
-#include "core/training_step.h"
 #include "cpu/aligned_buffer.h"
 #include "cpu/fill_unobserved.h"
 #include "cpu/parallel_rows.h"
@@ -34,8 +32,10 @@ class Proposer {
           out_(kRowsPerTask * scratch_stride_) {}
 
     void run(long begin, long end) {
-        for (int a = 0; a < n_attributes_; ++a) run_own(a, begin, end);
         for (int p = 0; p < op_.n_proposals; ++p) run_collective(p, begin, end);
+        for (int a = 0; a < n_attributes_; ++a) run_own(a, begin, end);
+        const long of_row = static_cast<long>(op_.n_proposals) * n_latent_;
+        op_.kernels.standard_deviations(scale_ + begin * of_row, (end - begin) * of_row);  // log-variances until now
     }
 
    private:
@@ -56,35 +56,32 @@ class Proposer {
         return stride;
     }
 
-    bool observed(long row, int attribute) const { return op_.mask[row * n_attributes_ + attribute] > 0; }
-
-    // Writes one attribute's block of one proposal.
-    void write(long row, int proposal, int attribute, const float* mean, const float* log_variance) {
-        const long to = (row * op_.n_proposals + proposal) * n_latent_ + static_cast<long>(attribute) * latent_;
-        for (int l = 0; l < latent_; ++l) {
-            mean_[to + l] = mean[l];
-            scale_[to + l] = std::exp(0.5f * std::clamp(log_variance[l], -kLogVarianceLimit, kLogVarianceLimit));
-        }
-    }
-
-    // The attribute's own network, on the rows where it is observed.
+    // The attribute's own network, on the rows where it is observed; overwrites what the collective one said of it.
     void run_own(int attribute, long begin, long end) {
         const int first = op_.attribute_start[attribute], width = op_.attribute_start[attribute + 1] - first;
         const FoldedMlp& network = op_.own[attribute];
         const int n_in = network.n_in(), stride = row_stride(network.n_out());
+        long observed[kRowsPerTask + 1];
         int rows = 0;
         for (long row = begin; row < end; ++row) {
-            if (!observed(row, attribute)) continue;
-            float* to = in_.data() + static_cast<long>(rows++) * n_in;
-            std::copy_n(op_.x + row * n_columns_ + first, width, to);
-            std::fill(to + width, to + n_in, 0.0f);  // networks of a group are as wide as its widest member
+            observed[rows] = row;
+            rows += op_.mask[row * n_attributes_ + attribute] > 0;  // no branch: masks are not to be predicted
+        }
+        for (int r = 0; r < rows; ++r) {
+            const float* x = op_.x + observed[r] * n_columns_ + first;
+            float* to = in_.data() + static_cast<long>(r) * n_in;
+            for (int c = 0; c < width; ++c) to[c] = x[c];
+            for (int c = width; c < n_in; ++c) to[c] = 0.0f;  // networks of a group are as wide as its widest member
         }
         network.run({in_.data(), n_in}, rows, even_.data(), odd_.data(), out_.data());
-        const float* from = out_.data();
-        for (long row = begin; row < end; ++row) {
-            if (!observed(row, attribute)) continue;
-            for (int p = 0; p < op_.n_proposals; ++p) write(row, p, attribute, from, from + latent_);
-            from += stride;
+        for (int r = 0; r < rows; ++r) {
+            const float* from = out_.data() + static_cast<long>(r) * stride;
+            for (int p = 0; p < op_.n_proposals; ++p) {
+                const long to =
+                    (observed[r] * op_.n_proposals + p) * n_latent_ + static_cast<long>(attribute) * latent_;
+                for (int l = 0; l < latent_; ++l) mean_[to + l] = from[l];
+                for (int l = 0; l < latent_; ++l) scale_[to + l] = from[latent_ + l];
+            }
         }
     }
 
@@ -98,12 +95,12 @@ class Proposer {
         const Matrix hidden{hidden_.data(), row_stride(op_.body.n_out())};
         op_.head.run(hidden, rows, even_.data(), odd_.data(), out_.data());
         const long stride = row_stride(op_.head.n_out());
-        for (long row = begin; row < end; ++row)
-            for (int a = 0; a < n_attributes_; ++a)
-                if (!observed(row, a)) {
-                    const float* from = out_.data() + (row - begin) * stride + a * latent_;
-                    write(row, proposal, a, from, from + n_latent_);
-                }
+        for (long row = begin; row < end; ++row) {
+            const float* from = out_.data() + (row - begin) * stride;
+            const long to = (row * op_.n_proposals + proposal) * n_latent_;
+            std::copy_n(from, n_latent_, mean_ + to);
+            std::copy_n(from + n_latent_, n_latent_, scale_ + to);
+        }
         if (!op_.context_projection) return;
         op_.context_projection->run(hidden, rows, even_.data(), odd_.data(), out_.data());
         const int width = op_.context_projection->n_out();

@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "cpu/folded_mlp.h"
+#include "cpu/training_kernels.h"
 
 namespace vsae {
 
 struct Propose {
+    const TrainingKernels& kernels;
     long n_rows;
     int n_proposals;  // P, one per noise fill
     int latent_per_attribute;

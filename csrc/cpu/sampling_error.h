@@ -30,15 +30,12 @@ class SamplingError {
         weight_square_ = 0;
         reference_ = kLowest;
         for (double& weight : weight_before_) weight = 0;
-        const int n = model_.n_columns;
-        std::fill_n(scratch_.before, static_cast<long>(n) * kSegmentsPerBlock, 0.0);
-        std::fill_n(scratch_.square, n, 0.0);
-        std::fill_n(scratch_.cross, n, 0.0);
     }
 
     // Once a block; returns the largest error of the row's values.
     double end_look(const ImputeRow& row, const WeightedSums& sums) {
-        const double shift = std::exp(static_cast<double>(reference_) - sums.reference());
+        const bool first = n_segments_ == 0;  // then the arrays hold nothing of this row
+        const double shift = first ? 0 : std::exp(static_cast<double>(reference_) - sums.reference());
         reference_ = sums.reference();
         double own[kSegmentsPerBlock];
         weight_square_ *= shift * shift;
@@ -56,9 +53,10 @@ class SamplingError {
         sums.visit_unobserved(row, [&](int c, const double* total) {
             complete = false;
             double* before = scratch_.before + static_cast<long>(c) * kSegmentsPerBlock;
-            double square = shift * shift * scratch_.square[c], cross = shift * shift * scratch_.cross[c], y = 0;
+            double square = first ? 0 : shift * shift * scratch_.square[c];
+            double cross = first ? 0 : shift * shift * scratch_.cross[c], y = 0;
             for (int b = 0; b < kSegmentsPerBlock; ++b) {
-                const double sum = total[b] - shift * before[b];
+                const double sum = first ? total[b] : total[b] - shift * before[b];
                 before[b] = total[b];
                 square += sum * sum;
                 cross += sum * own[b];

@@ -25,6 +25,7 @@ struct TrainingKernels {
     void (*sigmoid_backward)(const float* p, const float* above, int rows, int columns, int stride, float* gradient,
                              int gradient_stride);
     void (*add_context)(const Context&);
+    void (*standard_deviations)(float* log_variance, long floats);  // in place, of log-variances cut off at the limit
     void (*draw_latents)(const Latents&);
     void (*latent_gradient)(const LatentGradient&);
     void (*kl_divergence)(const KlDivergence&);

@@ -1,4 +1,6 @@
 // Compiled once per instruction set, with VSAE_ISA and VSAE_LANES set by the build.
+#include <algorithm>
+
 #include "cpu/adam.h"
 #include "cpu/log_weights.h"
 #include "cpu/normalisation.h"
@@ -59,6 +61,21 @@ static void add_context(const Context& context) {
     }
 }
 
+static Vec standard_deviation(Vec log_variance) {
+    const Vec limit = splat(kLogVarianceLimit);
+    return exp(0.5f * max(min(log_variance, limit), -limit));
+}
+
+static void standard_deviations(float* log_variance, long floats) {
+    long i = 0;
+    for (; i + kLanes <= floats; i += kLanes)
+        store_unaligned(log_variance + i, standard_deviation(load_unaligned(log_variance + i)));
+    float last[kLanes] = {};
+    std::copy(log_variance + i, log_variance + floats, last);
+    store_unaligned(last, standard_deviation(load_unaligned(last)));
+    std::copy_n(last, floats - i, log_variance + i);
+}
+
 extern const TrainingKernels training_kernels;
 const TrainingKernels training_kernels = {
     product,
@@ -76,6 +93,7 @@ const TrainingKernels training_kernels = {
     sigmoids,
     sigmoids_backward,
     add_context,
+    standard_deviations,
     draw_latents,
     latent_gradient,
     kl_divergence,

@@ -83,9 +83,12 @@ class WeightedSums {
     void visit_unobserved(const ImputeRow& row, Visit visit) const {
         int columns[kColumnsAtOnce], n = 0;
         for (int a = 0; a < model_.n_attributes; ++a) {
-            if (row.observed(a) || !row.numerical(a)) continue;
+            if (!row.numerical(a)) continue;
+            const bool unobserved = !row.observed(a);
+            if (row.width(a) > 1 && !unobserved) continue;
             for (int c = row.start(a); c < row.end(a); ++c) {
-                columns[n++] = c;
+                columns[n] = c;
+                n += unobserved;  // no branch: masks are not to be predicted
                 if (n == kColumnsAtOnce) {
                     visit_numbers(row, columns, n, visit);
                     n = 0;
