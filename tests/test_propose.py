@@ -152,7 +152,7 @@ def test_wrong_arguments_are_named(generator):
 @pytest.mark.parametrize(
     ("device", "n_samples", "n_columns", "expected"),
     [
-        ("cpu", 1000, 12, 8192),
+        ("cpu", 1000, 12, 16384),
         ("cpu", 1000, 128, 4096),
         ("cpu", 1000, 1568, 2048),
         ("cuda", 1000, 12, 65536),

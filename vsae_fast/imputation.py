@@ -19,7 +19,7 @@ from vsae_fast.ops.stopping import SEGMENT
 logger = logging.getLogger("vsae_fast")
 
 # Memory beside the result is O(chunk), whatever N and K; narrow tables take more rows, so that calls are few.
-CHUNK_ROWS, CHUNK_FLOATS, MOST_CHUNK_ROWS = 2048, 1 << 19, 1 << 13
+CHUNK_ROWS, CHUNK_FLOATS, MOST_CHUNK_ROWS = 2048, 1 << 19, 1 << 14
 # A GPU wants more rows at once, but not more than so many values of a row's segments of samples (not measured).
 CHUNK_ROWS_ON_GPU, CHUNK_FLOATS_ON_GPU = 1 << 16, 1 << 27
 

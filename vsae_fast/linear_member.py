@@ -53,19 +53,19 @@ class LinearMember(ClosedFormMember):
         completed = self.gaussian.complete(self.scores(standardised), observed, self.n_threads)
         if self.curves is not None:
             completed = self.curves.numbers_of(completed, self.n_threads)
-        completed = completed * self.scale + self.centre
+        columns = (completed * self.scale + self.centre).T.copy()  # whose levels lie side by side, each a run of memory
         for kind, first, width in zip(self.layout.kinds, self.layout.starts, self.layout.widths, strict=False):
             if kind == "numerical":
                 continue
-            levels = np.clip(completed[:, first : first + width], 0.0, 1.0)
+            levels = columns[first : first + width]
+            np.clip(levels, 0.0, 1.0, out=levels)
             total = np.zeros(len(x))
-            for level in range(width):  # one after the other: a row's sum shall not depend on the rows beside it
-                total += levels[:, level]
-            known = total > 0
-            levels[known] /= total[known, None]
-            levels[~known] = 1 / width
-            completed[:, first : first + width] = levels
-        return np.where(observed, x, completed.astype(np.float32))
+            for level in levels:  # one after the other: a row's sum shall not depend on the rows beside it
+                total += level
+            unknown = ~(total > 0)
+            levels /= np.where(unknown, 1.0, total)
+            levels[:, unknown] = 1 / width
+        return np.where(observed, x, columns.T.astype(np.float32))
 
     def scores(self, standardised: Array) -> Array:
         """What the normal distribution is of, shape (N, D), from standardised columns."""
