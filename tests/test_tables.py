@@ -79,6 +79,40 @@ def test_pandas_keeps_everything():
     assert set(result["mixed_bool"]) <= {True, False}
 
 
+class Measured(pd.DataFrame):
+    @property
+    def _constructor(self):
+        return Measured
+
+
+@pytest.mark.parametrize("names", [[0, 1, 2], pd.MultiIndex.from_product([["a"], [0, 1, 2]], names=["x", "y"])])
+def test_pandas_keeps_index_names_notes_and_class(names):
+    table = Measured(numbers(40, 3), columns=names, index=np.arange(40) % 20)
+    table[names[0]] = pd.Categorical([None] * 40)  # a column without levels takes the type of what fills it
+    table.attrs["source"] = "survey"
+    before = table.copy()
+    result = vsae_fast.impute(table, keep_empty_features=True, **QUICK)
+    pd.testing.assert_index_equal(result.columns, table.columns)
+    pd.testing.assert_index_equal(result.index, table.index)
+    assert result.attrs == table.attrs
+    assert type(result) is Measured
+    assert not result.isna().any().any()
+    result[names[1]] = 0.0
+    pd.testing.assert_frame_equal(table, before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "uint64"])
+def test_pandas_numbers_keep_their_type_and_the_caller_his(dtype):
+    values = np.arange(40).astype(dtype).reshape(20, 2)
+    mask = np.ones(values.shape, dtype=bool)
+    mask[:5, 0] = False
+    table = pd.DataFrame(values, columns=["a", "b"])
+    result = vsae_fast.impute(table, mask, **QUICK)
+    assert (result.dtypes == dtype).all()
+    assert (result.to_numpy()[mask] == values[mask]).all()
+    assert (table.to_numpy() == np.arange(40).reshape(20, 2)).all()
+
+
 def test_polars_keeps_everything():
     rng = np.random.default_rng(0)
     words = rng.choice(["a", "b", "c"], 50)
