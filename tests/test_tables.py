@@ -102,7 +102,7 @@ def test_pandas_keeps_index_names_notes_and_class(names):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "uint64"])
-def test_pandas_numbers_keep_their_type_and_the_caller_his(dtype):
+def test_pandas_numbers_keep_their_type_and_the_caller_his_own(dtype):
     values = np.arange(40).astype(dtype).reshape(20, 2)
     mask = np.ones(values.shape, dtype=bool)
     mask[:5, 0] = False
