@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
 import torch
 
 from bench.gpu_training import backends
+from bench.stopwatch import seconds_of
 from vsae_fast import VSAEImputer
 
 N_COLUMNS, N_SAMPLES = 12, 1000
@@ -25,12 +25,6 @@ def _table(n_rows: int) -> Any:
     return table
 
 
-def _seconds(run: Any) -> float:
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
-
-
 def measure_table(device: torch.device, quick: bool) -> dict[str, Any]:
     """Seconds of training and of completing a table, rates and ratios."""
     n_rows, n_eager = (200, 100) if quick else (ROWS, EAGER_ROWS)
@@ -42,9 +36,9 @@ def measure_table(device: torch.device, quick: bool) -> dict[str, Any]:
         imputer = VSAEImputer(**known, device=str(device), backend=backend, random_state=0)
         imputer.fit(table[:100])  # kernels are compiled
         imputer.transform(table[:100])
-        fit_seconds[name] = _seconds(lambda imputer=imputer: imputer.fit(table[:TRAINED_ON]))
+        fit_seconds[name] = seconds_of(lambda imputer=imputer: imputer.fit(table[:TRAINED_ON]))
         rows = n_eager if backend == "reference" else n_rows
-        rates[name] = rows / _seconds(lambda imputer=imputer, rows=rows: imputer.transform(table[:rows]))
+        rates[name] = rows / seconds_of(lambda imputer=imputer, rows=rows: imputer.transform(table[:rows]))
     own = [name for name in rates if name != "eager"]
     return result | {
         "fit_seconds": fit_seconds,

@@ -302,18 +302,10 @@ def test_encoders_too_wide_for_shared_memory_are_named(generator):
         CudaEncoders(encoders).prelude()
 
 
-def on_architectures(first, *others):
-    """Every architecture for the first model, which asks most of it; for the others the oldest and the newest."""
-    ends = (ARCHITECTURES[0], ARCHITECTURES[-1])
-    return [pytest.param(first, name, id=f"{first}-{name}") for name in ARCHITECTURES] + [
-        pytest.param(other, name, id=f"{other}-{name}") for other in others for name in ends
-    ]
-
-
-@pytest.mark.parametrize(("preset", "architecture"), on_architectures("auto", "paper"))
-def test_machine_code_of_propose_keeps_to_the_budget(preset, architecture, generator):
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("config", [NetworkConfig(), AUTO], ids=["paper", "auto"])
+def test_machine_code_of_propose_keeps_to_the_budget(config, architecture, generator):
     pytest.importorskip("cuda.core")
-    config = {"paper": NetworkConfig(), "auto": AUTO}[preset]
     for layout in (NUMERICAL_12, AttributeLayout(("categorical",) * 22, (5,) * 22)):
         encoders = CudaEncoders(trained_like(layout, config, generator).folded_encoders(torch.float32))
         found = within_budget("propose", encoders.prelude(), architecture)
@@ -323,14 +315,14 @@ def test_machine_code_of_propose_keeps_to_the_budget(preset, architecture, gener
 # ---- machine code ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("shape", "architecture"), on_architectures("256", "paper", "categorical"))
-def test_machine_code_keeps_to_the_budget(shape, architecture):
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("layout", "widths"),
+    [(NUMERICAL_12, (64,)), (AttributeLayout(("categorical",) * 22, (5,) * 22), (64,)), (NUMERICAL_12, (256, 256))],
+    ids=["paper", "categorical", "256"],
+)
+def test_machine_code_keeps_to_the_budget(layout, widths, architecture):
     pytest.importorskip("cuda.core")
-    layout, widths = {
-        "256": (NUMERICAL_12, (256, 256)),
-        "paper": (NUMERICAL_12, (64,)),
-        "categorical": (AttributeLayout(("categorical",) * 22, (5,) * 22), (64,)),
-    }[shape]
     decoders = random_case(layout, 1, 1, data_widths=widths).decoders
     for model in (CudaModel(decoders), CudaModel(decoders, SEGMENT)):
         found = within_budget("importance_impute", model.prelude(), architecture)

@@ -250,8 +250,8 @@ def quality(path: Path) -> str:
         "## Whole tables",
         "Half of the cells hidden completely at random, in-sample, defaults, mean over masks.",
         bars(lines),
-        "Medians of the time, both on all cores of one machine; runs that began while other work filled it are left "
-        "out.",
+        "Medians of the time over runs, both on all cores of one machine; runs that began while other work filled it "
+        "are left out. A run's `transform` is the median of three calls since 5b2f744, before that a single one.",
         *times_by_machine(lines, with_avx512(path)),
     ]
     if compare(lines) is not None:

@@ -6,7 +6,7 @@ import itertools
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from bench.accuracy.encoding import is_number
 from bench.accuracy.methods import METHODS
 from bench.accuracy.scores import coverage, energy_distance, errors
 from bench.accuracy.sets import load, sample_rows
+from bench.stopwatch import seconds_of
 from vsae_fast.missingness import ampute
 from vsae_fast.multiple import MultipleImputation
 
@@ -108,13 +109,6 @@ def draw_again(line: dict[str, Any], folder: Path | None) -> dict[str, Any]:
             "same_fit": all(own[name] == before[name] for name in ("nrmse_std", "pfc")),
         },
     }
-
-
-def seconds_of(work: Callable[[], Any]) -> float:
-    """How long a call takes."""
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
 
 
 def execute(run: Run, folder: Path | None) -> dict[str, Any]:
