@@ -30,6 +30,7 @@ SUITES: dict[str, tuple[str, dict[str, str]]] = {
     "joint_gaussian": ("joint_gaussian.py", {}),
     "latent_classes": ("latent_classes.py", {}),
     "training_step": ("training_step.py", {}),
+    "baseline_step": ("baseline_step.py", {}),
     "sampling": ("sampling.py", {}),
     "scaling": ("scaling.py", {}),
 }

@@ -26,7 +26,10 @@ RESULTS = Path(__file__).parent / "results"
 OTHERS = RESULTS / "without_avx512"
 ACCURACY = RESULTS / "accuracy.jsonl"
 DOCS = Path(__file__).parents[1] / "docs"
-SUITES = ("importance_impute", "importance_impute_avx2", "propose", "joint_gaussian", "latent_classes", "training_step")
+SUITES = (
+    "importance_impute", "importance_impute_avx2", "propose", "joint_gaussian", "latent_classes", "training_step",
+    "baseline_step",
+)  # fmt: skip
 
 Result = dict[str, Any]
 
@@ -372,8 +375,8 @@ def performance() -> str:
         "# Performance",
         "Generated from `bench/results/` by `make tables`; `make bench` measures. Ratios come from one run in which "
         "the candidates take turns, medians over the rounds; our time is that of the public function. Eager PyTorch "
-        "(`bench/eager.py`, `bench/eager_training.py`) is written plainly from the paper; imputation is tried in "
-        "batches of several sizes, and the bars are held against the fastest of them, plain and, where it was "
+        "(`bench/eager.py`, `bench/eager_training.py`, `bench/eager_baselines.py`) is written plainly from the papers; "
+        "imputation is tried in batches of several sizes, and the bars are held against the fastest of them, plain and, where it was "
         "measured, through `torch.compile`. The share of the peak divides "
         "the arithmetic that is needed after folding by the multiply-add rate measured in the same run; the last "
         "column is the figure of a kernel that did nothing but multiply-adds, at all of that rate.",
@@ -381,6 +384,7 @@ def performance() -> str:
     ]
     titles = {
         "training_step": "## Training step",
+        "baseline_step": "## Training step of the other models",
         "propose": "## propose",
         "joint_gaussian": "## Linear member",
         "latent_classes": "## Latent classes",
