@@ -376,8 +376,8 @@ def performance() -> str:
         "Generated from `bench/results/` by `make tables`; `make bench` measures. Ratios come from one run in which "
         "the candidates take turns, medians over the rounds; our time is that of the public function. Eager PyTorch "
         "(`bench/eager.py`, `bench/eager_training.py`, `bench/eager_baselines.py`) is written plainly from the papers; "
-        "imputation is tried in batches of several sizes, and the bars are held against the fastest of them, plain and, where it was "
-        "measured, through `torch.compile`. The share of the peak divides "
+        "imputation is tried in batches of several sizes, and the bars are held against the fastest of them, plain "
+        "and, where it was measured, through `torch.compile`. The share of the peak divides "
         "the arithmetic that is needed after folding by the multiply-add rate measured in the same run; the last "
         "column is the figure of a kernel that did nothing but multiply-adds, at all of that rate.",
         bars([case for cases in suites.values() for case in cases if case["case"] in BARS], samplers),
