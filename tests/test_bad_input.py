@@ -1,6 +1,7 @@
 """Bad input gets a one-line error that names the column or argument and the remedy, and changes nothing."""
 
 import datetime
+import decimal
 import warnings
 
 import numpy as np
@@ -45,9 +46,27 @@ BAD_TABLES = {
     "complex tensor": (lambda X: torch.ones(3, 2, dtype=torch.complex64), "Complex data not supported"),
     "time of day": (lambda X: pl.DataFrame({"x": [1.0], "at": [datetime.time(8)]}), "'at' holds times of day.*numbers"),
     "dates and text": (lambda X: pd.DataFrame({"born": [datetime.date(2024, 1, 1), "1.2.2024"]}), "or times in all"),
-    "levels that are dates": (
-        lambda X: pd.DataFrame({"born": pd.Categorical([datetime.date(2024, 1, 1)] * 2)}),
-        "'born' holds a date.*to_datetime",
+    "levels that read alike": (
+        lambda X: pd.DataFrame({"born": pd.Categorical([datetime.date(2024, 1, 1), "2024-01-01"])}),
+        "'born' has two levels '2024-01-01'.*rename_categories",
+    ),
+    "time objects": (lambda X: pd.DataFrame({"at": [datetime.time(8)] * 2}), "'at' holds a time.*hours"),
+    "decimals": (
+        lambda X: pd.DataFrame({"price": [decimal.Decimal(2)] * 2}),
+        r"'price' holds a Decimal.*astype\(float",
+    ),
+    "interval objects": (
+        lambda X: pd.DataFrame({"age": pd.Series([pd.Interval(0, 1)] * 2, dtype=object)}),
+        "'age' holds an Interval.*'category'",
+    ),
+    "intervals": (lambda X: pd.DataFrame({"age": pd.interval_range(0, 2)}), "'age' has type interval.*'category'"),
+    "periods": (
+        lambda X: pd.DataFrame({"month": pd.period_range("2024-01", periods=2, freq="M")}),
+        r"'month' has type period\[M\].*to_timestamp",
+    ),
+    "sparse column": (
+        lambda X: pd.DataFrame({"flag": pd.arrays.SparseArray([0.0, 1.0])}),
+        r"'flag' has type Sparse.*to_dense",
     ),
     "objects with time zones": (
         lambda X: np.array([[datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc)]] * 2, dtype=object),

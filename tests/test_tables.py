@@ -359,6 +359,43 @@ def test_many_chunks(monkeypatch):
         imputer.transform(table.assign(float64=np.inf, float32=np.float32(np.inf)))
 
 
+@pytest.mark.parametrize(
+    "levels",
+    [
+        pd.cut(np.arange(4), 4).categories,
+        pd.period_range("2024-01", periods=4, freq="M"),
+        pd.date_range("2024-01-01", periods=4),
+        pd.Index([(1, 2), (3, 4), (5, 6), (7, 8)], tupleize_cols=False),
+    ],
+    ids=["intervals", "periods", "dates", "tuples"],
+)
+def test_levels_of_any_type(levels, tmp_path, rng):
+    codes = rng.integers(4, size=80)
+    table = pd.DataFrame({"x": codes + 0.1 * rng.normal(size=80)}, index=range(5, 85))
+    complete = pd.Series(pd.Categorical.from_codes(codes, categories=levels, ordered=True), index=table.index)
+    table["level"] = complete.where(rng.random(80) < 0.8)
+    table["none"] = pd.Categorical.from_codes([-1] * 80, categories=levels)
+    before = table.copy()
+    with pytest.warns(UserWarning, match="without any observed cell: none"):
+        imputer = vsae_fast.VSAEImputer(keep_empty_features=True, **QUICK).fit(table)
+    completed = imputer.transform(table)
+    assert (completed.dtypes == table.dtypes).all()
+    assert completed.notna().all(axis=None)
+    assert set(completed["level"]) <= set(levels)
+    assert set(completed["none"]) == {levels[0]}
+    known = table["level"].notna()
+    pd.testing.assert_series_equal(completed["level"][known], table["level"][known])
+    pd.testing.assert_frame_equal(table, before)
+    imputer.save(tmp_path / "model.safetensors")
+    again = vsae_fast.VSAEImputer.load(tmp_path / "model.safetensors").transform(table)
+    pd.testing.assert_frame_equal(again, completed)
+    draw = imputer.sample(table, n_imputations=1, random_state=0)[0]
+    assert draw["level"].dtype == table["level"].dtype
+    assert set(draw["level"]) <= set(levels)
+    text = table.astype({"level": str, "none": str}).where(table.notna())  # known by their text
+    assert completed["level"].astype(str).tolist() == imputer.transform(text)["level"].tolist()
+
+
 def test_every_cell_of_a_column_of_objects_is_looked_at():
     """Narwhals calls it text by its first hundred cells."""
     cells = ["a", "b"] * 60 + [1.5, None, float("nan"), 2]

@@ -17,6 +17,12 @@ from vsae_fast.table.times import PYTHON_TYPES, TIME_DTYPES, PythonTime, TimeKin
 StorageKind = Literal["float", "integer", "boolean", "category", "object", "datetime", "duration"]
 
 TIMES = sum(PYTHON_TYPES.values(), ())
+CONVERSIONS = {  # of cells that are neither, by the name of their type
+    "Decimal": "; convert it with .astype(float)",
+    "time": "; turn it into numbers, for example hours",
+    "Interval": "; convert it with .astype('category')",
+    "Period": "; convert it with .astype('category'), or to timestamps",
+}
 NULL_TYPES = ("NAType", "NaTType")  # by name: pandas need not be installed
 
 BoolArray = npt.NDArray[np.bool_]
@@ -95,9 +101,9 @@ def from_objects(
         is_time = issubclass(kind, TIMES)  # np.timedelta64 is a number, too
         if is_time or not issubclass(kind, (str, bytes, bool, np.bool_, numbers.Real)):
             remedy = ", or times in all; convert it, for example with pandas.to_datetime" if is_time else ""
-            raise TypeError(
-                f"column {name!r} holds a {kind.__name__}; argument must be a string or a number in every cell{remedy}"
-            )
+            remedy = CONVERSIONS.get(kind.__name__, remedy)
+            held = f"column {name!r} holds {_with_article(kind.__name__)}"
+            raise TypeError(f"{held}; argument must be a string or a number in every cell{remedy}")
     if known and all(issubclass(kind, numbers.Real) and not issubclass(kind, (bool, np.bool_)) for kind in kinds):
         values = np.full(len(objects), math.nan)
         values[~missing] = [float(value) for value in known]
@@ -146,6 +152,10 @@ def from_strings(name: Hashable, strings: list[Any], missing: BoolArray, storage
     values = object_array(strings)
     values[missing] = None
     return Column(name, storage, values, missing)
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def level_key(value: Any) -> tuple[str, Any]:

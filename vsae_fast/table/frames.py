@@ -12,9 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from vsae_fast.table.column import BoolArray, Column, from_objects, from_strings, object_array, time_column
+from vsae_fast.table.levels import level_names, own_levels
 
 # Of a data frame, read once: cells are checked first and encoded later, and reading objects takes longer than either.
 MOST_CELLS_KEPT = 1 << 21
+
+# What to do with types of pandas that are not read, by the beginning of their names.
+CONVERSIONS = {
+    "period": "convert it with .dt.to_timestamp() or drop it",
+    "Sparse": "convert it with .sparse.to_dense() or drop it",
+    "interval": "convert it with .astype('category') or drop it",
+}
 
 WIDTHS = {"i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (4, 8)}  # of numbers that every library has, in bytes
 
@@ -89,6 +97,9 @@ class FrameTable:
             declared = tuple(series.cat.get_categories().to_list())
             if all(isinstance(level, str) for level in declared):
                 return replace(from_strings(name, series.to_list(), missing, "category"), declared=declared)
+            if self.frame.implementation.is_pandas() and (names := level_names(name, declared)):
+                texts = [names.get(level) for level in series.to_list()]
+                return replace(from_strings(name, texts, missing, "category"), declared=tuple(names.values()))
             objects = object_array(_masked(series.to_list(), missing))
             return replace(from_objects(name, objects, "category"), declared=declared)
         # Of pandas' columns of objects narwhals looks at the first hundred cells alone.
@@ -106,7 +117,9 @@ class FrameTable:
             raise ValueError(f"column {name!r} holds times of day; turn it into numbers first, for example hours")
         if "complex" in str(getattr(series.to_native(), "dtype", "")):
             raise ValueError(f"Complex data not supported: column {name!r}; split it into real columns")
-        raise ValueError(f"column {name!r} has type {dtype}, which cannot be imputed; convert or drop it")
+        own = str(getattr(series.to_native(), "dtype", dtype))
+        remedy = next((words for start, words in CONVERSIONS.items() if own.startswith(start)), "convert or drop it")
+        raise ValueError(f"column {name!r} has type {own}, which cannot be imputed; {remedy}")
 
     def rows(self, start: int, stop: int) -> FrameTable:
         if start <= 0 and stop >= self.shape[0]:
@@ -134,6 +147,8 @@ class FrameTable:
                 plain[name][missing[:, j]] = values
                 continue
             series = self._series(name)
+            if backend.is_pandas() and isinstance(series.dtype, (nw.Categorical, nw.Enum)):
+                values = own_levels(name, series.to_native().dtype.categories.tolist(), values)
             if len(values) == len(series):  # no observed cell: an untyped or level-less column takes its fill's type
                 whole = nw.new_series(str(name), values.tolist(), backend=backend)
                 if series.dtype == nw.Unknown or not _can_hold(series, values):
