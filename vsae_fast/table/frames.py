@@ -55,6 +55,55 @@ class FrameTable:
         series: nw.Series[Any] = self.frame.get_column(name)
         return series
 
+    def _arrow(self, name: Hashable) -> Any:
+        """Arrow's cells of a column, of Arrow or of pandas, that narwhals does not read or fill; None of any other."""
+        backend = self.frame.implementation
+        if not (backend.is_pandas() or backend.is_pyarrow()):
+            return None
+        column = self.frame.to_native()[name]
+        if backend.is_pandas():
+            if type(column.dtype).__name__ != "ArrowDtype":
+                return None
+            column = column.array.__arrow_array__()
+        from vsae_fast.table.arrow_cells import is_plain
+
+        return None if is_plain(column.type) else column
+
+    def _readable(self, name: Hashable) -> nw.Series[Any]:
+        """Column of a type that narwhals reads."""
+        cells = self._arrow(name)
+        if cells is None:
+            return self._series(name)
+        from vsae_fast.table.arrow_cells import readable
+
+        series: nw.Series[Any] = nw.from_native(readable(cells), series_only=True)
+        return series
+
+    def _can_hold(self, name: Hashable, series: nw.Series[Any], values: npt.NDArray[Any]) -> bool:
+        """Whether values can be written to a column without observed cells; ``series`` is the readable one."""
+        cells = self._arrow(name)
+        if cells is None:
+            return _can_hold(series, values)
+        from vsae_fast.table.arrow_cells import can_hold
+
+        return can_hold(cells.type, values)
+
+    def _filled(
+        self, name: Hashable, series: nw.Series[Any], rows: npt.NDArray[np.intp], values: npt.NDArray[Any]
+    ) -> nw.Series[Any]:
+        """Copy of a column with values in some rows, of the same type; ``series`` is the readable one."""
+        cells = self._arrow(name)
+        if cells is None:
+            return _filled(series, rows, values)
+        from vsae_fast.table.arrow_cells import filled
+
+        result: Any = filled(cells, rows, values)
+        before = self.frame.to_native()[name]
+        if self.frame.implementation.is_pandas():
+            result = type(before)(type(before.array)(result), name=name)
+        whole: nw.Series[Any] = nw.from_native(result, series_only=True)
+        return whole.alias(str(name)) if self.frame.implementation.is_pyarrow() else whole
+
     def _plain_numbers(self, name: Hashable) -> npt.NDArray[Any] | None:
         """Cells of a pandas column of NumPy's own numbers, in the caller's memory; None of any other column.
 
@@ -79,7 +128,7 @@ class FrameTable:
                 nowhere = np.zeros(len(values), dtype=bool)
                 return Column(name, "integer", values, nowhere, (int(limits.min), int(limits.max)))
             return Column(name, "float", values, np.isnan(values))
-        series = self._series(name)
+        series = self._readable(name)
         dtype = series.dtype
         null = series.is_null()
         missing: BoolArray = null.to_numpy().astype(bool)
@@ -146,16 +195,16 @@ class FrameTable:
                 plain[name] = cells.copy()
                 plain[name][missing[:, j]] = values
                 continue
-            series = self._series(name)
-            if backend.is_pandas() and isinstance(series.dtype, (nw.Categorical, nw.Enum)):
+            series = self._readable(name)
+            if series.implementation.is_pandas() and isinstance(series.dtype, (nw.Categorical, nw.Enum)):
                 values = own_levels(name, series.to_native().dtype.categories.tolist(), values)
             if len(values) == len(series):  # no observed cell: an untyped or level-less column takes its fill's type
                 whole = nw.new_series(str(name), values.tolist(), backend=backend)
-                if series.dtype == nw.Unknown or not _can_hold(series, values):
+                if series.dtype == nw.Unknown or not self._can_hold(name, series, values):
                     changed[name] = whole
                     retyped.add(name)
                     continue
-            changed[name] = _filled(series, np.flatnonzero(missing[:, j]), values)
+            changed[name] = self._filled(name, series, np.flatnonzero(missing[:, j]), values)
         if not changed and not plain:
             return self.frame.clone().to_native()
         if backend.is_pandas():  # narwhals would put the frame together anew, column by column
