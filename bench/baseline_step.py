@@ -9,16 +9,15 @@ import torch
 
 from bench.conftest import Compare, Plan
 from bench.eager_baselines import EagerMVAE, EagerVAE, step
+from bench.training_step import LAYOUT
 from vsae_fast.baseline_objectives import EvidenceBound, Subsampled
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.mvae import MVAE
 from vsae_fast.models.vae import VAE
 from vsae_fast.native_training import NativeTrainer
 from vsae_fast.ops.draws import StreamDraws
-from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.torch_training import TorchTrainer
 
-LAYOUT = AttributeLayout(("numerical",) * 12, (1,) * 12)
 BATCH = 64
 
 

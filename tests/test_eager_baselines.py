@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.baseline_step import CASES, LAYOUT
+from bench.baseline_step import CASES
+from bench.training_step import LAYOUT
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.encoders import GroupedEncoder
 

@@ -64,10 +64,9 @@ def _filled_dictionary(
     levels = chunks[0].dictionary
     known = levels.to_pylist()
     typed = _typed(values, kind.value_type).to_pylist()
-    further = [level for level in dict.fromkeys(typed) if level not in set(known)]
-    if further:
+    place = {level: i for i, level in enumerate(dict.fromkeys(known + typed))}
+    if further := list(place)[len(known) :]:
         levels = pa.concat_arrays([levels, pa.array(further, kind.value_type)])
-    place = {level: i for i, level in enumerate(known + further)}
     indices = pa.chunked_array([chunk.indices for chunk in chunks], kind.index_type)
     indices = filled(indices, rows, np.array([place[level] for level in typed], dtype=np.int64))
     whole = [pa.DictionaryArray.from_arrays(part, levels, ordered=kind.ordered) for part in indices.chunks]
