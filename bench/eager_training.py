@@ -81,6 +81,15 @@ class EagerVSAE(nn.Module):
         return torch.distributions.Normal(output, self.expand(self.log_scale.exp())).log_prob(x)
 
 
+class EagerLevelsVSAE(EagerVSAE):
+    """Twin for ``n_attributes`` categories of ``width`` levels each, one-hot."""
+
+    def log_likelihood(self, output: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Log probability of each observed level, 0 in the columns of others."""
+        by_attribute = output.unflatten(-1, (self.n_attributes, self.width))
+        return functional.log_softmax(by_attribute, -1).flatten(-2) * x
+
+
 def step_phase_1(model: EagerVSAE, optimizer: torch.optim.Optimizer, x: torch.Tensor, mask: torch.Tensor) -> None:
     """One update on the bound on (x_o, m)."""
     mean, log_variance, hidden = model.encode(x, mask, torch.randn_like(x))
@@ -134,7 +143,7 @@ def step_importance_weighted(
     z = mean + scale * noise
     logits, output = model.decode(z, hidden)
     weight = mask - 0.8 * visible
-    log_weight = (weight * model.log_likelihood(output, x)).sum(-1)
+    log_weight = (model.expand(weight) * model.log_likelihood(output, x)).sum(-1)
     log_weight = log_weight - functional.binary_cross_entropy_with_logits(
         logits, mask.expand_as(logits), reduction="none"
     ).sum(-1)

@@ -11,6 +11,7 @@ from vsae_fast.ops.layout import AttributeLayout
 
 NUMERICAL_12 = AttributeLayout(("numerical",) * 12, (1,) * 12)
 CATEGORICAL = AttributeLayout(("categorical",) * 5, (2, 5, 3, 12, 2))
+APART = AttributeLayout(("numerical", "categorical", "categorical"), (16, 40, 3))  # each kind in cache lines of its own
 MIXED = AttributeLayout(("categorical", "numerical", "categorical", "numerical", "numerical"), (3, 1, 7, 1, 4))
 ONE_NUMBER = AttributeLayout(("numerical",), (1,))
 ONE_CATEGORY = AttributeLayout(("categorical",), (3,))

@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence
 
 from tests import tolerances
-from tests.random_models import CATEGORICAL, MIXED, NUMERICAL_12, random_rows
+from tests.random_models import APART, CATEGORICAL, MIXED, NUMERICAL_12, random_rows
 from tests.torch_threads import torch_threads
 from vsae_fast.ops.elbo import (
     data_log_likelihood,
@@ -138,7 +138,9 @@ def bound_and_gradients(case, layout, backend, dtype):
 @pytest.mark.parametrize("variance", [False, True])
 @pytest.mark.parametrize("weight", ["mask", "other"])
 @pytest.mark.parametrize(("n_rows", "n_samples"), [(1, 0), (17, 0), (130, 0), (1, 1), (5, 3), (70, 10), (3, 50)])
-@pytest.mark.parametrize("layout", [MIXED, CATEGORICAL, NUMERICAL_12], ids=["mixed", "levels", "numbers"])
+@pytest.mark.parametrize(
+    "layout", [MIXED, CATEGORICAL, NUMERICAL_12, APART], ids=["mixed", "levels", "numbers", "apart"]
+)
 def test_kernel_is_as_good_as_eager(layout, n_rows, n_samples, weight, variance, level, generator):
     case = arguments(layout, n_rows, n_samples, generator, weight=weight, variance=variance)
     truth = bound_and_gradients(case, layout, "reference", torch.float64)
@@ -147,6 +149,17 @@ def test_kernel_is_as_good_as_eager(layout, n_rows, n_samples, weight, variance,
         scale = max(exact.abs().max().item(), 1.0)
         floor = max((theirs - exact).abs().max().item(), tolerances.GRADIENT_FLOOR * scale)
         assert (ours - exact).abs().max().item() <= tolerances.TIMES_EAGER * floor
+
+
+def test_levels_far_below_the_likeliest(level, generator):
+    """Their shares are zeros, not denormal numbers, and an observed one among them is scored all the same."""
+    case = arguments(CATEGORICAL, 40, 5, generator, weight="other")
+    case["output"] *= 200
+    truth = bound_and_gradients(case, CATEGORICAL, "reference", torch.float64)
+    ours = bound_and_gradients(case, CATEGORICAL, "cpu", torch.float32)
+    torch.testing.assert_close(ours[0].double(), truth[0], rtol=1e-5, atol=0)
+    tiny = torch.finfo(torch.float32).tiny
+    assert all(((gradient == 0) | (gradient.abs() >= tiny)).all() for gradient in ours[1:])
 
 
 def test_kernel_of_several_tasks_does_not_depend_on_threads(generator):

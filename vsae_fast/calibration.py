@@ -16,6 +16,9 @@ from vsae_fast.hidden_cells import impute_hidden_cells
 from vsae_fast.models.latent_model import LatentModel
 
 HIDDEN_SHARE, SAMPLES, DRAWS = 0.1, 200, 8
+# Encoded cells of the rows that are taken, and rows that always are: a table of a column of 10,000 levels has as many
+# numbers to learn from in a row as one of five columns, and each of its rows costs two thousand times as much.
+ENCODED_CELLS, FEWEST_ROWS = 200_000, 100
 LARGEST = 3.0  # an outlier counts as one of three standard deviations: it shall not decide a column's factor
 PRIOR_CELLS = 10.0  # that agree with the model's own spread: a few cells change little
 RANGE = (0.3, 2.0)
@@ -27,7 +30,7 @@ class SpreadMoments(NamedTuple):
     Attributes
     ----------
     error : list of float
-        Squared error of the expected values.
+        Squared error of the expected values; 0 for columns of levels, whose draws have no width, as all three are.
     spread : list of float
         Squared deviation of draws from the expected values.
     n_cells : list of float
@@ -64,17 +67,24 @@ def spread_moments(
     closed_form : ClosedFormMember, optional
         What the model's expected values are averaged with; fitted without these rows.
     """
-    sums = torch.zeros(3, x.shape[1], dtype=torch.float64, device=x.device)
+    layout = model.layout
+    numerical = layout.numerical_columns(x.device).nonzero().squeeze(1)
+    sums = torch.zeros(3, layout.n_columns, dtype=torch.float64, device=x.device)
+    if not len(numerical):
+        return SpreadMoments(*sums.tolist())
+    n_rows = max(ENCODED_CELLS // layout.n_columns, FEWEST_ROWS)
+    x, mask = x[:n_rows], mask[:n_rows]
     cells = impute_hidden_cells(
         model, x, mask, visible_weight, seed, share=HIDDEN_SHARE, n_samples=SAMPLES, n_draws=DRAWS
     )
     for known, hidden, result in cells:
-        where = model.layout.expand(hidden).double()
+        where = layout.expand(hidden)[:, numerical].double()
         seen = mask[: len(known)] - hidden
         expected = result.imputed if closed_form is None else closed_form.blend(known, seen, result.imputed)
-        error = (known - expected).double().abs().clamp(max=LARGEST) ** 2
-        spread = ((result.draws - result.imputed.unsqueeze(1)).double() ** 2).mean(1)
-        sums += torch.stack([(error * where).sum(0), (spread * where).sum(0), where.sum(0)])
+        error = (known - expected)[:, numerical].double().abs().clamp(max=LARGEST) ** 2
+        deviation = result.draws[..., numerical] - result.imputed[:, numerical].unsqueeze(1)
+        spread = (deviation.double() ** 2).mean(1)
+        sums[:, numerical] += torch.stack([(error * where).sum(0), (spread * where).sum(0), where.sum(0)])
     return SpreadMoments(*sums.tolist())
 
 

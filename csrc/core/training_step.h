@@ -113,10 +113,15 @@ struct LogWeights {
     float* output_gradient;     // [N, K, D]
     float* log_scale_gradient;  // [K, D] of the row that came last
     float* mask_gradient;       // [N, K, M], or null
-    float* scratch;             // [M] and [D], for this call alone
+    float* scratch;             // log_weights_scratch() floats, for this call alone
     long first, last;           // rows to do
     const RowBounds* bounds;
 };
+
+// Logits, targets and weights of as many samples as a line has floats.
+static constexpr long log_weights_scratch(int n_columns, int n_attributes) {
+    return (2L * whole_lines(n_columns) + whole_lines(n_attributes)) * kLine;
+}
 
 // z = mean + exp(log_variance / 2) noise for K samples of rows first..last-1 of N.
 struct Latents {

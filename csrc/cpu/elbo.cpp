@@ -59,8 +59,8 @@ class RowBound {
           mask_(1, n_attributes_),
           mean_(1, op.n_latent),
           log_variance_(1, op.n_latent),
-          scratch_(1, n_columns_ + row_stride(n_attributes_)),
           scale_total_(1, n_columns_),
+          scratch_(AlignedBuffer::zeros(log_weights_scratch(n_columns_, n_attributes_))),
           log_weight_(AlignedBuffer::zeros(op.n_samples)),
           factor_(AlignedBuffer::zeros(op.n_samples)) {}
 
@@ -157,8 +157,8 @@ class RowBound {
     const TrainingKernels& kernels_;
     int n_columns_, n_attributes_;
     PaddedRows output_, logits_, noise_, z_, output_gradient_, scale_gradient_, mask_gradient_;
-    PaddedRows target_, variance_, column_weight_, weight_, mask_, mean_, log_variance_, scratch_, scale_total_;
-    AlignedBuffer log_weight_, factor_;
+    PaddedRows target_, variance_, column_weight_, weight_, mask_, mean_, log_variance_, scale_total_;
+    AlignedBuffer scratch_, log_weight_, factor_;
 
     double divergence() const {
         double sum = 0;

@@ -3,61 +3,32 @@
 
 #include "core/importance_impute.h"
 #include "core/training_step.h"
+#include "cpu/level_scores.h"
 #include "cpu/simd.h"
 
 namespace vsae {
 namespace VSAE_ISA {
 
-static inline Vec score_columns(const LogWeights& w, long row, long k) {
+// Of the numbers; gradients of levels are kept where there are such beside them.
+template <bool kBesideLevels>
+static inline Vec score_numbers(const LogWeights& w, const ColumnRange& numbers, long row, long k) {
     constexpr float kHalfLogTwoPi = 0.91893853320467274178f;
     Vec total{};
-    for (int c = 0; c < whole_lines(w.n_columns); c += kLanes) {
+    for (int c = numbers.first; c < numbers.last; c += kLanes) {
         const long at = row * w.column_stride + c;
         const long out = (row * w.n_samples + k) * w.column_stride + c;
-        const Vec weight = load(w.column_weight + at) * load(w.numerical + c);
+        const Vec numerical = load(w.numerical + c);
+        const Vec weight = load(w.column_weight + at) * numerical;
         const Vec precision = load(w.precision + c);
         const Vec residual = load(w.target + at) - load(w.output + out);
         Vec square = residual * residual;
         if (w.variance) square += load(w.variance + at);
         const Vec scaled = square * precision;
         total += weight * (-0.5f * scaled - load(w.log_scale + c) - kHalfLogTwoPi);
-        store(w.output_gradient + out, weight * residual * precision);
+        Vec gradient = weight * residual * precision;
+        if constexpr (kBesideLevels) gradient = numerical > 0.5f ? gradient : load(w.output_gradient + out);
+        store(w.output_gradient + out, gradient);
         store(w.log_scale_gradient + k * w.column_stride + c, weight * (scaled - 1.0f));
-    }
-    return total;
-}
-
-static inline float score_levels(const LogWeights& w, long row, long sample_row) {
-    const float* output = w.output + sample_row * w.column_stride;
-    const float* target = w.target + row * w.column_stride;
-    float* gradient = w.output_gradient + sample_row * w.column_stride;
-    float* top = w.scratch;                         // [M]
-    float* share = w.scratch + w.attribute_stride;  // [D] exp(logit - top)
-    bool any = false;
-    for (int a = 0; a < w.n_attributes; ++a) {
-        if (w.attribute_kind[a] != kCategorical) continue;
-        any = true;
-        const int begin = w.attribute_start[a], end = w.attribute_start[a + 1];
-        float m = output[begin];
-        for (int c = begin + 1; c < end; ++c) m = output[c] > m ? output[c] : m;
-        top[a] = m;
-        for (int c = begin; c < end; ++c) share[c] = output[c] - m;
-    }
-    if (!any) return 0;
-    for (int c = 0; c < w.n_columns; c += kLanes) store(share + c, exp(load(share + c)));
-    float total = 0;
-    for (int a = 0; a < w.n_attributes; ++a) {
-        if (w.attribute_kind[a] != kCategorical) continue;
-        const int begin = w.attribute_start[a], end = w.attribute_start[a + 1];
-        const float weight = w.weight[row * w.attribute_stride + a];
-        float sum = 0, mass = 0, score = 0;
-        for (int c = begin; c < end; ++c) {
-            sum += share[c];
-            mass += target[c];
-            score += target[c] * (output[c] - top[a]);
-        }
-        total += weight * (score - mass * __builtin_logf(sum));
-        for (int c = begin; c < end; ++c) gradient[c] = weight * (target[c] - mass * share[c] / sum);
     }
     return total;
 }
@@ -85,11 +56,17 @@ static inline Vec score_prior(const LogWeights& w, long row, long k) {
     return total;
 }
 
+// Gradients far below others are zeros before they are denormal numbers, which cost every product that meets them.
+inline constexpr float kNegligible = 1e-30f;
+
 static void scale_row(float* h, int columns, float factor) {
-    for (int c = 0; c < columns; c += kLanes) store(h + c, factor * load(h + c));
+    for (int c = 0; c < columns; c += kLanes) {
+        const Vec scaled = factor * load(h + c);
+        store(h + c, abs(scaled) < kNegligible ? Vec{} : scaled);
+    }
 }
 
-static void bound_row(const LogWeights& w, long row) {
+static void bound_row(const LogWeights& w, const ColumnRange& numbers, long row) {
     const RowBounds& b = *w.bounds;
     const long first = row * w.n_samples;
     const float* log_weight = w.log_weight + first;
@@ -98,7 +75,7 @@ static void bound_row(const LogWeights& w, long row) {
     for (int k = 1; k < w.n_samples; ++k) top = log_weight[k] > top ? log_weight[k] : top;
     for (int k = 0; k < w.n_samples; ++k) {
         const double weight = __builtin_exp(log_weight[k] - top);
-        factor[k] = static_cast<float>(weight);
+        factor[k] = weight < kNegligible ? 0.0f : static_cast<float>(weight);
         sum += weight;
     }
     b.bound[row] = top + __builtin_log(sum / w.n_samples);
@@ -107,22 +84,30 @@ static void bound_row(const LogWeights& w, long row) {
         scale_row(w.output_gradient + (first + k) * w.column_stride, whole_lines(w.n_columns), factor[k]);
         if (w.mask_logits)
             scale_row(w.mask_gradient + (first + k) * w.attribute_stride, whole_lines(w.n_attributes), factor[k]);
-        for (int c = 0; c < whole_lines(w.n_columns); c += kLanes)
+        for (int c = numbers.first; c < numbers.last; c += kLanes)
             store(b.log_scale_total + c,
                   load(b.log_scale_total + c) + factor[k] * load(w.log_scale_gradient + k * w.column_stride + c));
     }
 }
 
 static void log_weights(const LogWeights& w) {
-    for (long row = w.first; row < w.last; ++row) {
-        for (long k = 0; k < w.n_samples; ++k) {
-            const long sample = row * w.n_samples + k;
-            Vec total = score_columns(w, row, k);
-            if (w.mask_logits) total += score_mask(w, row, sample);
-            if (w.with_prior) total += score_prior(w, row, k);
-            w.log_weight[sample] = static_cast<float>(horizontal_sum(total) + score_levels(w, row, sample));
+    const ColumnRange numbers(w, kNumerical);
+    const LevelScores levels(w);
+    for (long begin = w.first; begin < w.last; begin += kLanes) {  // rows whose samples fill all lanes
+        const long end = std::min(begin + kLanes, w.last);
+        if (!levels.empty()) levels.score(begin * w.n_samples, end * w.n_samples);
+        for (long row = begin; row < end; ++row) {
+            for (long k = 0; k < w.n_samples; ++k) {
+                const long sample = row * w.n_samples + k;
+                Vec total =
+                    levels.empty() ? score_numbers<false>(w, numbers, row, k) : score_numbers<true>(w, numbers, row, k);
+                if (w.mask_logits) total += score_mask(w, row, sample);
+                if (w.with_prior) total += score_prior(w, row, k);
+                const double of_levels = levels.empty() ? 0.0 : w.log_weight[sample];
+                w.log_weight[sample] = static_cast<float>(horizontal_sum(total) + of_levels);
+            }
+            bound_row(w, numbers, row);
         }
-        bound_row(w, row);
     }
 }
 
