@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from bench.accuracy.scores import coverage
-from tests.random_models import NUMERICAL_12
+from tests.random_models import CATEGORICAL, NUMERICAL_12, random_rows
 from vsae_fast import VSAEImputer
-from vsae_fast.calibration import SpreadMoments, spread_factors, spread_moments
+from vsae_fast.calibration import ENCODED_CELLS, FEWEST_ROWS, SpreadMoments, spread_factors, spread_moments
 from vsae_fast.models.vsae import VSAE
+from vsae_fast.ops.layout import AttributeLayout
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,30 @@ def test_moments_of_a_known_model():
     assert sum(moments.n_cells) == pytest.approx(0.1 * 16 * x.numel(), rel=0.05)
     factors = spread_factors([moments], torch.ones(12, dtype=torch.bool))
     assert ((factors > 0.8) & (factors < 1.25)).all()
+
+
+def test_levels_have_no_width_to_measure(monkeypatch, generator):
+    monkeypatch.setattr("vsae_fast.calibration.impute_hidden_cells", pytest.fail)
+    x, mask = random_rows(CATEGORICAL, 9, generator)
+    moments = spread_moments(VSAE(CATEGORICAL).eval(), x.float(), mask.float(), 1.0, 3)
+    assert moments == SpreadMoments(*([0.0] * CATEGORICAL.n_columns for _ in range(3)))
+
+
+@pytest.mark.parametrize(("n_levels", "n_rows"), [(799, ENCODED_CELLS // 800), (4000, FEWEST_ROWS)])
+def test_fewer_rows_of_wide_tables(n_levels, n_rows, monkeypatch, generator):
+    """Of a number beside a column of many levels."""
+    taken = []
+
+    def none(model, x, mask, *_, **__):
+        taken.append((len(x), len(mask)))
+        return iter(())
+
+    monkeypatch.setattr("vsae_fast.calibration.impute_hidden_cells", none)
+    layout = AttributeLayout(("numerical", "categorical"), (1, n_levels))
+    x, mask = random_rows(layout, 300, generator)
+    moments = spread_moments(VSAE(layout).eval(), x.float(), mask.float(), 1.0, 3)
+    assert taken == [(n_rows, n_rows)]
+    assert moments.n_cells == [0.0] * layout.n_columns
 
 
 @pytest.mark.parametrize("n_imputations", [0, -1, 2.5, True, "5"])

@@ -5,9 +5,14 @@ import torch
 from torch import nn
 
 from bench.baseline_step import CASES
-from bench.training_step import LAYOUT
+from bench.eager_training import EagerLevelsVSAE
+from bench.training_step import CASES as STEPS
+from bench.training_step import LAYOUT, LEVELS
+from tests.random_models import random_rows
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.encoders import GroupedEncoder
+from vsae_fast.models.vsae import VSAE
+from vsae_fast.ops.elbo import data_log_likelihood
 
 
 class FixedDraws:
@@ -46,3 +51,14 @@ def test_the_loss_is_that_of_the_model(name, generator, monkeypatch):
         mask = torch.ones_like(mask)  # the twin normalises over all rows, the model over those that have the attribute
     truth = case.objective.loss(model, x, mask, 0, FixedDraws())
     torch.testing.assert_close(twin.loss(x, mask), truth)
+
+
+def test_the_likelihood_of_levels_is_that_of_the_model(generator):
+    (network,) = (case["network"] for case in STEPS.values() if case.get("layout") is LEVELS)
+    twin = EagerLevelsVSAE(LEVELS.n_attributes, network, LEVELS.widths[0])
+    x, mask = random_rows(LEVELS, 7, generator)
+    output = torch.randn(3, 7, LEVELS.n_columns, generator=generator, dtype=torch.float64)
+    ours = data_log_likelihood(output, torch.zeros(LEVELS.n_columns).double(), x, LEVELS) * mask
+    torch.testing.assert_close((twin.expand(mask) * twin.log_likelihood(output, x)).sum(-1), ours.sum(-1))
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (twin, VSAE(LEVELS, network))]
+    assert sizes[0] == sizes[1]
