@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import vsae_fast
+from vsae_fast.table.arrow_cells import filled
 
 QUICK = {"epochs": 1, "n_samples": 5, "n_models": 1, "random_state": 0}
 N = 84
@@ -116,6 +117,16 @@ def test_a_level_that_the_table_lacks_is_added():
     completed = imputer.transform(new)
     assert completed.schema.equals(new.schema)
     assert completed["t"].to_pylist() in ([10], [20])
+
+
+@pytest.mark.parametrize("levels", [[10, 10, 20], [10, 10]])
+def test_a_level_that_a_dictionary_has_twice(levels):
+    """Levels after it keep their places, and one that is added gets a place of its own."""
+    codes = pa.array([1, None, len(levels) - 1], pa.int8())
+    column = pa.chunked_array([pa.DictionaryArray.from_arrays(codes, pa.array(levels))])
+    completed = filled(column, np.array([1]), np.array([20]))
+    assert completed.to_pylist() == [10, 20, levels[-1]]
+    assert completed.type == column.type
 
 
 def test_decimals_are_held_inside_their_type():

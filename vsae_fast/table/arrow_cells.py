@@ -64,8 +64,9 @@ def _filled_dictionary(
     levels = chunks[0].dictionary
     known = levels.to_pylist()
     typed = _typed(values, kind.value_type).to_pylist()
-    place = {level: i for i, level in enumerate(dict.fromkeys(known + typed))}
-    if further := list(place)[len(known) :]:
+    place = {level: i for i, level in enumerate(known)}  # Arrow allows one level several times
+    if further := [level for level in dict.fromkeys(typed) if level not in place]:
+        place |= {level: i for i, level in enumerate(further, len(known))}
         levels = pa.concat_arrays([levels, pa.array(further, kind.value_type)])
     indices = pa.chunked_array([chunk.indices for chunk in chunks], kind.index_type)
     indices = filled(indices, rows, np.array([place[level] for level in typed], dtype=np.int64))
