@@ -1,7 +1,8 @@
 // Where the samples of a proposal stand in the blocks of the CPU kernel, and which are mirror images of others.
 //
 // A block has two halves of 16 samples, or of 8 where a row may stop after every block (a look). A segment, of which
-// the stopping rule takes the sum, is four lanes of both halves. The order is the same under every instruction set.
+// the stopping rule takes the sum, is four lanes of both halves. The last block has halves as short as its samples
+// allow, so that the lanes behind them need not be computed. The order is the same under every instruction set.
 //
 // Mirrored tables of noise (vsae_fast/noise.py) have the negatives of a block's first half in its second.
 // Functions have internal linkage: units built for different instruction sets must not share one copy.
@@ -14,11 +15,17 @@ inline constexpr int kShortHalf = 8;  // half of LOOK in vsae_fast/ops/stopping.
 inline constexpr int kSegmentLanes = 4;
 inline constexpr int kSegment = 2 * kSegmentLanes;  // samples; SEGMENT there
 
-// Place of sample k in [blocks, 2, half].
-static inline long sample_place(int k, int half) {
-    const int block = 2 * half;
-    const int lane = k % block / kSegment * kSegmentLanes + k % kSegmentLanes;
-    return static_cast<long>(k / block) * block + k % kSegment / kSegmentLanes * half + lane;
+// Half of a block of which `n` samples are left: `half`, or a half, a quarter .. of it that is enough.
+static inline int half_of_block(int n, int half) {
+    while (half > kSegmentLanes && n <= half) half /= 2;
+    return half;
+}
+
+// Place of sample k of n in [blocks, 2 * half].
+static inline long sample_place(int k, int n, int half) {
+    const int first = k / (2 * half) * (2 * half), in_block = k - first;
+    const int lane = in_block / kSegment * kSegmentLanes + in_block % kSegmentLanes;
+    return first + static_cast<long>(in_block % kSegment / kSegmentLanes) * half_of_block(n - first, half) + lane;
 }
 
 // The sample that k is the mirror image of in a mirrored table; k itself where it is none.

@@ -27,8 +27,8 @@ inline constexpr bool kManyRegisters = kLanes == 16;
 #endif
 inline constexpr int kSumsAtOnce = kManyRegisters ? 16 : 8;
 inline constexpr int kVectorsAtOnce = kSumsAtOnce / kTileRows;  // where there are so many
-template <int kStride>
-inline constexpr int kTilesAtOnce = kStride / kLanes < kVectorsAtOnce ? kVectorsAtOnce / (kStride / kLanes) : 1;
+template <int kUsed>                                            // vectors
+inline constexpr int kTilesAtOnce = kUsed < kVectorsAtOnce ? kVectorsAtOnce / kUsed : 1;
 
 // How the sums of a layer begin and what becomes of them; `from(r)` is the same for the outputs from row r on.
 
@@ -104,30 +104,30 @@ static void dense_group(const float* weight, long next_tile, int n_in, const flo
         for (int v = 0; v < kCount; ++v) store(out + r * kStride + v * kLanes, ends.end(r, sum[r][v]));
 }
 
-// The same of kStride / kLanes vectors.
-template <int kTiles, int kStride, int kFirst = 0, class Ends>
+// The same of the first kUsed vectors.
+template <int kTiles, int kStride, int kUsed, int kFirst = 0, class Ends>
 static void dense_vectors(const float* weight, long next_tile, int n_in, const float* in, float* out,
                           const Ends& ends) {
-    constexpr int kAll = kStride / kLanes, kCount = kAll - kFirst < kVectorsAtOnce ? kAll - kFirst : kVectorsAtOnce;
+    constexpr int kCount = kUsed - kFirst < kVectorsAtOnce ? kUsed - kFirst : kVectorsAtOnce;
     dense_group<kTiles, kFirst, kCount, kStride>(weight, next_tile, n_in, in, out, ends);
-    if constexpr (kFirst + kCount < kAll)
-        dense_vectors<kTiles, kStride, kFirst + kCount>(weight, next_tile, n_in, in, out, ends);
+    if constexpr (kFirst + kCount < kUsed)
+        dense_vectors<kTiles, kStride, kUsed, kFirst + kCount>(weight, next_tile, n_in, in, out, ends);
 }
 
-// Of kStride samples, and of the layer's weights from one input on: tiles are `next_tile` floats apart, of which n_in
-// inputs are taken.
-template <int kStride = kBlock, class Ends>
+// Of kStride samples or the first kUsed vectors of them, and of the layer's weights from one input on: tiles are
+// `next_tile` floats apart, of which n_in inputs are taken.
+template <int kStride = kBlock, int kUsed = kStride / kLanes, class Ends>
 static void dense_tiles(const float* weight, long next_tile, int n_in, int n_out, const float* in, float* out,
                         const Ends& ends) {
     const int n_tiles = tiles(n_out);
     int tile = 0;
     const auto group = [&]<int kTiles>() {
-        dense_vectors<kTiles, kStride>(weight + tile * next_tile, next_tile, n_in, in,
-                                       out + static_cast<long>(tile) * kTileRows * kStride,
-                                       ends.from(tile * kTileRows));
+        dense_vectors<kTiles, kStride, kUsed>(weight + tile * next_tile, next_tile, n_in, in,
+                                              out + static_cast<long>(tile) * kTileRows * kStride,
+                                              ends.from(tile * kTileRows));
         tile += kTiles;
     };
-    constexpr int kMost = kTilesAtOnce<kStride>;
+    constexpr int kMost = kTilesAtOnce<kUsed>;
     while (tile + kMost <= n_tiles) group.template operator()<kMost>();
     if constexpr (kMost > 2)
         if (tile + 2 <= n_tiles) group.template operator()<2>();
@@ -135,10 +135,11 @@ static void dense_tiles(const float* weight, long next_tile, int n_in, int n_out
 }
 
 // out = bias + R in for an upper triangular R packed by pack_triangle.
-static inline void dense_triangle(const float* packed, const float* bias, int n, const float* in, float* out) {
+template <int kUsed = kVectors>
+static void dense_triangle(const float* packed, const float* bias, int n, const float* in, float* out) {
     for (int first = 0; first < n; first += kTileRows) {
-        dense_vectors<1, kBlock>(packed, 0, n - first, in + static_cast<long>(first) * kBlock,
-                                 out + static_cast<long>(first) * kBlock, Linear{bias + first});
+        dense_vectors<1, kBlock, kUsed>(packed, 0, n - first, in + static_cast<long>(first) * kBlock,
+                                        out + static_cast<long>(first) * kBlock, Linear{bias + first});
         packed += static_cast<long>(n - first) * kTileRows;
     }
 }
@@ -169,20 +170,23 @@ static void products_of_rows(const float* const* rows, int n_in, const float* in
 
 static inline long floats_per_tile(const DenseLayer& layer) { return static_cast<long>(layer.n_in) * kTileRows; }
 
-static inline void dense(const DenseLayer& layer, const float* bias, const float* in, float* out, float slope) {
+template <int kUsed = kVectors>
+static void dense(const DenseLayer& layer, const float* bias, const float* in, float* out, float slope) {
     if (layer.activation)
-        dense_tiles(layer.weight, floats_per_tile(layer), layer.n_in, layer.n_out, in, out, Active{bias, slope});
+        dense_tiles<kBlock, kUsed>(layer.weight, floats_per_tile(layer), layer.n_in, layer.n_out, in, out,
+                                   Active{bias, slope});
     else
-        dense_tiles(layer.weight, floats_per_tile(layer), layer.n_in, layer.n_out, in, out, Linear{bias});
+        dense_tiles<kBlock, kUsed>(layer.weight, floats_per_tile(layer), layer.n_in, layer.n_out, in, out,
+                                   Linear{bias});
 }
 
 // The layers but the first, whose outputs stand in `even`; they write to `odd` and `even` by turns. Returns the last
 // one's.
-static inline const float* further_layers(const DenseLayer* layers, int n_layers, float* even, float* odd,
-                                          float slope) {
+template <int kUsed = kVectors>
+static const float* further_layers(const DenseLayer* layers, int n_layers, float* even, float* odd, float slope) {
     float *in = even, *out = odd;
     for (int i = 1; i < n_layers; ++i) {
-        dense(layers[i], layers[i].bias, in, out, slope);
+        dense<kUsed>(layers[i], layers[i].bias, in, out, slope);
         std::swap(in, out);
     }
     return in;

@@ -61,7 +61,7 @@ void pack_noise(const float* noise, int n_samples, int n_latent, int n_blocks, i
     std::fill_n(packed, static_cast<long>(n_blocks) * n_latent * block, 0.0f);
     std::fill_n(half_square, static_cast<long>(n_blocks) * block, -std::numeric_limits<float>::infinity());
     for (int k = 0; k < n_samples; ++k) {
-        const long place = sample_place(k, half);
+        const long place = sample_place(k, n_samples, half);
         float* to = packed + place / block * n_latent * block + place % block;
         double square = 0;
         for (int l = 0; l < n_latent; ++l) {

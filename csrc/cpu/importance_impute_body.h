@@ -36,7 +36,8 @@ class RowImputer {
           categorical_(model, scratch),
           sums_(model, scratch),
           error_(model, batch, scratch),
-          draws_(model, batch, scratch, decoder_, categorical_) {}
+          draws_(model, batch, scratch, decoder_, categorical_),
+          last_vectors_(vectors_of_last_block(batch)) {}
 
     void run(long number) {
         row_ = {&model_, batch_.x + number * model_.n_columns, batch_.mask + number * model_.n_attributes};
@@ -68,9 +69,15 @@ class RowImputer {
     WeightedSums sums_;
     SamplingError error_;
     PosteriorDraws draws_;
+    const int last_vectors_;  // that hold samples of the last block
     ImputeRow row_{};
     long number_ = 0;
     double row_constant_ = 0;  // the part of log w that does not depend on the sample
+
+    static int vectors_of_last_block(const ImportanceImputeBatch& batch) {
+        const int samples = batch.n_samples / batch.n_proposals - (batch.n_blocks - 1) * kBlock;
+        return std::max(1, 2 * half_of_block(samples, kBlockLanes) / kLanes);
+    }
 
     bool by_halves() const { return kHalvesApart && batch_.mirrored; }
 
@@ -129,26 +136,30 @@ class RowImputer {
     // ---- once a block of samples ------------------------------------------------------------------------------------
 
     void sample_block(int proposal, int block) {
+        if (block + 1 < batch_.n_blocks || last_vectors_ == kVectors) return sample_vectors<kVectors>(proposal, block);
+        if constexpr (kVectors >= 2)
+            if (last_vectors_ == kVectors / 2) return sample_vectors<kVectors / 2>(proposal, block);
+        if constexpr (kVectors >= 4) sample_vectors<kVectors / 4>(proposal, block);
+    }
+
+    // The first kUsed vectors of a block; there are no samples behind them.
+    template <int kUsed>
+    void sample_vectors(int proposal, int block) {
         const long packed = static_cast<long>(proposal) * batch_.n_blocks + block;
-        Sum log_weight[kVectors];
-        for (int v = 0; v < kVectors; ++v) log_weight[v].total = splat(scratch_.proposal_offset[proposal]);
+        Sum log_weight[kUsed];
+        for (int v = 0; v < kUsed; ++v) log_weight[v].total = splat(scratch_.proposal_offset[proposal]);
         const float* hidden;
-        if (by_halves()) {
-            mirrored_.begin_block(block, log_weight);
-            decoder_.score_mask(row_, decoder_.mask_logits(mirrored_.mask_layer(model_.negative_slope)), log_weight);
-            hidden = decoder_.decode(mirrored_.data_layer(model_.negative_slope));
-        } else {
-            draw_latents(proposal, packed, log_weight);
-            decoder_.score_mask(row_, decoder_.mask_logits(), log_weight);
-            hidden = decoder_.decode(first_bias(proposal));
-        }
-        numerical_.score(row_, hidden, model_.visible_weight, log_weight);
-        categorical_.compute_logits(hidden);
-        categorical_.score(row_, model_.visible_weight, log_weight);
+        if constexpr (kUsed < kVectors)
+            hidden = decode_each<kUsed>(proposal, packed, log_weight);
+        else
+            hidden = by_halves() ? decode_halves(block, log_weight) : decode_each<kUsed>(proposal, packed, log_weight);
+        numerical_.score<kUsed>(row_, hidden, model_.visible_weight, log_weight);
+        categorical_.compute_logits<kUsed>(hidden);
+        categorical_.score<kUsed>(row_, model_.visible_weight, log_weight);
 
         const float* half_square = batch_.half_square + packed * kBlock;
         Vec top = splat(kLowest);
-        for (int v = 0; v < kVectors; ++v) {
+        for (int v = 0; v < kUsed; ++v) {
             // -inf marks the samples past the last, after the floor that keeps every real sample finite.
             const Vec past_end = load(half_square + v * kLanes);
             log_weight[v].total = max(log_weight[v].total, splat(kLowest));
@@ -157,34 +168,50 @@ class RowImputer {
         }
         sums_.raise_reference(horizontal_max(top));
 
-        Vec weight[kVectors];
-        for (int v = 0; v < kVectors; ++v) {
+        Vec weight[kUsed];
+        for (int v = 0; v < kUsed; ++v) {
             weight[v] = exp(log_weight[v].relative_to(sums_.reference()));
             if (batch_.n_draws) store(scratch_.log_weight + packed * kBlock + v * kLanes, log_weight[v].total);
         }
-        sums_.add(weight, hidden);
-        categorical_.accumulate(row_, weight);
+        sums_.add<kUsed>(weight, hidden);
+        categorical_.accumulate<kUsed>(row_, weight);
+    }
+
+    // The last hidden vectors; adds what the latents and the mask give to the log-weights.
+    template <int kUsed>
+    const float* decode_each(int proposal, long packed, Sum* log_weight) const {
+        draw_latents<kUsed>(proposal, packed, log_weight);
+        decoder_.score_mask<kUsed>(row_, decoder_.mask_logits<kUsed>(), log_weight);
+        return decoder_.decode<kUsed>(first_bias(proposal));
+    }
+
+    // The same of a whole block whose second half mirrors its first.
+    const float* decode_halves(int block, Sum* log_weight) const {
+        mirrored_.begin_block(block, log_weight);
+        decoder_.score_mask(row_, decoder_.mask_logits(mirrored_.mask_layer(model_.negative_slope)), log_weight);
+        return decoder_.decode(mirrored_.data_layer(model_.negative_slope));
     }
 
     // z = mean + scale * noise; the log-weight starts with (e^2 - z^2) / 2 = e (a e + b) + c for each latent, where
     // a = (1 - scale^2) / 2 and b = -mean scale; the constants c stand in row_constant_ and proposal_offset.
+    template <int kUsed>
     void draw_latents(int proposal, long packed, Sum* log_weight) const {
         const float* mean = latents(batch_.mean, proposal);
         const float* scale = latents(batch_.scale, proposal);
         const float* noise = batch_.noise + packed * model_.n_latent * kBlock;
         for (int begin = 0; begin < model_.n_latent; begin += kLatentsPerSum) {
             const int end = begin + kLatentsPerSum < model_.n_latent ? begin + kLatentsPerSum : model_.n_latent;
-            Vec sum[kVectors] = {};
+            Vec sum[kUsed] = {};
             for (int l = begin; l < end; ++l) {
                 const float square = 0.5f - 0.5f * scale[l] * scale[l];
                 const float linear = -mean[l] * scale[l];
-                for (int v = 0; v < kVectors; ++v) {
+                for (int v = 0; v < kUsed; ++v) {
                     const Vec e = load(noise + l * kBlock + v * kLanes);
                     store(scratch_.input + l * kBlock + v * kLanes, mean[l] + scale[l] * e);
                     sum[v] += e * (square * e + linear);
                 }
             }
-            for (int v = 0; v < kVectors; ++v) log_weight[v].add(sum[v]);
+            for (int v = 0; v < kUsed; ++v) log_weight[v].add(sum[v]);
         }
     }
 

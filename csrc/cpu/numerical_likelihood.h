@@ -42,16 +42,19 @@ class NumericalLikelihood {
         return constant;
     }
 
+    // Of the first kUsed vectors of the block.
+    template <int kUsed = kVectors>
     void score(const ImputeRow& row, const float* hidden, float weight, Sum* log_weight) const {
+        constexpr int kRowsAtOnce = kSumsAtOnce / kCount<kUsed>;
         const float factor = -0.5f * weight;
         int first = 0;
         for (; n_narrow_ - first > kRowsAtOnce / 2; first += kRowsAtOnce)
-            score_rows<kRowsAtOnce>(first, hidden, factor, log_weight);
-        if (first < n_narrow_) score_rows<kRowsAtOnce / 2>(first, hidden, factor, log_weight);
+            score_rows<kRowsAtOnce, kUsed>(first, hidden, factor, log_weight);
+        if (first < n_narrow_) score_rows<kRowsAtOnce / 2, kUsed>(first, hidden, factor, log_weight);
         for (int i = 0; i < model_.n_wide; ++i) {
             if (!row.observed(model_.wide[i].attribute)) continue;
-            dense_triangle(model_.wide[i].triangle, wide_bias(i), model_.n_hidden, hidden, scratch_.output);
-            for (int v = 0; v < kVectors; ++v)
+            dense_triangle<kUsed>(model_.wide[i].triangle, wide_bias(i), model_.n_hidden, hidden, scratch_.output);
+            for (int v = 0; v < kUsed; ++v)
                 for (int begin = 0; begin < model_.n_hidden; begin += kSquaresPerSum) {
                     const int end = begin + kSquaresPerSum < model_.n_hidden ? begin + kSquaresPerSum : model_.n_hidden;
                     Vec sum{};
@@ -65,22 +68,22 @@ class NumericalLikelihood {
     }
 
    private:
-    static constexpr int kCount = kVectors < kVectorsAtOnce ? kVectors : kVectorsAtOnce;
-    static constexpr int kRowsAtOnce = kSumsAtOnce / kCount;
+    template <int kUsed>
+    static constexpr int kCount = kUsed < kVectorsAtOnce ? kUsed : kVectorsAtOnce;
     const ImportanceImputeModel& model_;
     const ImportanceImputeBatch& batch_;
     const ImputeScratch& scratch_;
     int n_narrow_ = 0;  // observed narrow columns
 
     // The bias comes last: a large one (an observed value far from the mean) would cost every partial sum its digits.
-    template <int kRows>
+    template <int kRows, int kUsed>
     void score_rows(int first, const float* hidden, float factor, Sum* log_weight) const {
         const int n = n_narrow_ - first < kRows ? n_narrow_ - first : kRows;
-        for (int begin = 0; begin < kVectors; begin += kCount) {
-            Vec output[kRows][kCount];
+        for (int begin = 0; begin < kUsed; begin += kCount<kUsed>) {
+            Vec output[kRows][kCount<kUsed>];
             products_of_rows<kBlock>(scratch_.output_row + first, model_.n_hidden, hidden + begin * kLanes, output);
             for (int r = 0; r < n; ++r)
-                for (int v = 0; v < kCount; ++v) {
+                for (int v = 0; v < kCount<kUsed>; ++v) {
                     const Vec residual =
                         (output[r][v] + scratch_.output_bias[first + r]) * scratch_.output_inverse[first + r];
                     log_weight[begin + v].add(factor * residual * residual);

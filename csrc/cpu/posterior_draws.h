@@ -28,7 +28,8 @@ class PosteriorDraws {
         double total = 0;
         for (int k = 0; k < batch_.n_samples; ++k) {
             const long proposal = static_cast<long>(k / per_proposal) * batch_.n_blocks * kBlock;
-            const float log_weight = scratch_.log_weight[proposal + sample_place(k % per_proposal, kBlockLanes)];
+            const long place = sample_place(k % per_proposal, per_proposal, kBlockLanes);
+            const float log_weight = scratch_.log_weight[proposal + place];
             total += std::exp(static_cast<double>(log_weight) - top);
             scratch_.cumulative[k] = total;
         }
@@ -71,12 +72,13 @@ class PosteriorDraws {
 
     void decode_and_sample(const ImputeRow& row, long number, int proposal, const int* chosen, const int* draws, int n,
                            const float* first_bias) const {
+        const int per_proposal = batch_.n_samples / batch_.n_proposals;
         const long latents = (number * batch_.n_proposals + proposal) * model_.n_latent;
         const float* mean = batch_.mean + latents;
         const float* scale = batch_.scale + latents;
         for (int l = 0; l < model_.n_latent; ++l)
             for (int lane = 0; lane < kBlock; ++lane) {
-                const long place = sample_place(chosen[lane < n ? lane : 0], kBlockLanes);
+                const long place = sample_place(chosen[lane < n ? lane : 0], per_proposal, kBlockLanes);
                 const long block = static_cast<long>(proposal) * batch_.n_blocks + place / kBlock;
                 const float e = batch_.noise[(block * model_.n_latent + l) * kBlock + place % kBlock];
                 scratch_.input[static_cast<long>(l) * kBlock + lane] = mean[l] + scale[l] * e;

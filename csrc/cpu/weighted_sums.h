@@ -49,22 +49,25 @@ class WeightedSums {
         scale(scratch_.class_sum, model_.logits.n_out, factor);
     }
 
-    // Adds a block with its last hidden vectors [H, S]; the probabilities are the categorical likelihood's to add.
+    // Adds the first kUsed vectors of a block with its last hidden vectors [H, S]; the probabilities are the
+    // categorical likelihood's to add.
+    template <int kUsed = kVectors>
     void add(const Vec* weight, const float* hidden) {
         empty_ = false;
-        for (int v = 0; v < kVectors; ++v) {
+        for (int v = 0; v < kUsed; ++v) {
             weight_[v % kSumVectors] += weight[v];
             square_[v % kSumVectors] += weight[v] * weight[v];
         }
         for (int j = 0; j < model_.n_hidden; ++j)
-            add_block(weight, hidden + static_cast<long>(j) * kBlock, scratch_.hidden_sum + j * kSumLanes);
+            add_block<kUsed>(weight, hidden + static_cast<long>(j) * kBlock, scratch_.hidden_sum + j * kSumLanes);
     }
 
     // Adds weighted values of a block's samples lane by lane.
+    template <int kUsed>
     static void add_block(const Vec* weight, const float* values, float* sums) {
-        for (int v = 0; v < kSumVectors; ++v) {
+        for (int v = 0; v < kSumVectors && v < kUsed; ++v) {
             Vec sum = load(sums + v * kLanes);
-            for (int w = v; w < kVectors; w += kSumVectors) sum += weight[w] * load(values + w * kLanes);
+            for (int w = v; w < kUsed; w += kSumVectors) sum += weight[w] * load(values + w * kLanes);
             store(sums + v * kLanes, sum);
         }
     }
