@@ -1,6 +1,9 @@
 import math
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +13,7 @@ import torch
 from tests.random_models import NUMERICAL_12
 from vsae_fast import VSAEImputer
 from vsae_fast.ensemble_imputation import EnsembleImputer, drawing_steps
-from vsae_fast.ensemble_training import RunOptions, plausible, still_in_race, train_models
+from vsae_fast.ensemble_training import RunOptions, _run_all, plausible, still_in_race, train_models
 from vsae_fast.objective import HideAndScore
 from vsae_fast.ops.importance_impute import Imputation
 from vsae_fast.ops.layout import AttributeLayout
@@ -163,6 +166,29 @@ def test_an_interrupt_ends_training_within_a_second():
     )
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=100)
     assert float(result.stdout) < 1.0
+
+
+def test_an_interrupt_while_networks_are_handed_out_ends_those_that_train(monkeypatch):
+    stop, begun = threading.Event(), []
+
+    def run(job):
+        begun.append(job)
+        stop.wait(10)
+
+    class Interrupted(ThreadPoolExecutor):
+        def submit(self, *arguments):
+            if begun:
+                raise KeyboardInterrupt
+            future = super().submit(*arguments)
+            while not begun:
+                time.sleep(0.001)
+            return future
+
+    monkeypatch.setattr("vsae_fast.ensemble_training.ThreadPoolExecutor", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _run_all(run, 3, 2, stop)
+    assert begun == [0]
+    assert stop.is_set()
 
 
 def test_draws_come_from_the_members_that_were_shrunk_least():

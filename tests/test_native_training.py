@@ -311,6 +311,32 @@ def test_works_after_fork():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=os.environ)
 
 
+def test_steps_together_are_those_one_by_one_and_a_copy_leaves_the_module_alone():
+    model, x, mask = setting(MIXED, ODD)
+    batches, rates = [torch.arange(20), torch.arange(20, 41), torch.arange(5, 30)], [1e-3, 2e-3, 5e-4]
+    losses, states = [], []
+    for together in (True, False):
+        own = copy.deepcopy(model)
+        trainer = NativeTrainer(own, HideAndScore(), x, mask, max_rows=64, seed=0)
+        trainer.copy_state()
+        steps = (
+            [[batches, rates]] if together else [[[rows], [rate]] for rows, rate in zip(batches, rates, strict=True)]
+        )
+        losses.append([loss for part in steps for loss in trainer.steps(part[0], 0, part[1])])
+        states.append(trainer.copy_state())
+        assert_same_state(own.state_dict(), model.state_dict())
+        trainer.write_back()
+        assert_same_state(own.state_dict(), states[-1])
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 3
+    assert_same_state(*states)
+
+
+def assert_same_state(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_wrong_input_is_refused():
     model, x, mask = setting(MIXED, ODD)
     with pytest.raises(ValueError, match="float32"):

@@ -121,9 +121,9 @@ def test_max_time_is_kept_and_the_schedule_comes_to_its_end(table):
     from vsae_fast.native_training import NativeTrainer
 
     class Watched(NativeTrainer):
-        def step(self, rows, epoch, learning_rate):
-            rates.append(learning_rate)
-            return super().step(rows, epoch, learning_rate)
+        def steps(self, batches, epoch, learning_rates):
+            rates.extend(learning_rates)
+            return super().steps(batches, epoch, learning_rates)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vsae_fast.training.NativeTrainer", Watched)

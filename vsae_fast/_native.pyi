@@ -1,5 +1,6 @@
 """Types of the C++ extension (csrc/bindings)."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 class Layer:
@@ -265,16 +266,16 @@ class Trainer:
     def state_size(self) -> int: ...
     def export_state(self, state: int) -> tuple[int, int]: ...
     def import_state(self, state: int, steps: int, next_stream: int) -> None: ...
-    def step(
+    def steps(
         self,
         x: int,
         mask: int,
-        index: int,
-        n: int,
+        indices: list[int],
+        sizes: list[int],
         second_phase: bool,
-        learning_rate: float,
+        learning_rates: Sequence[float],
         weight_decay: float,
         clip_norm: float,
         n_threads: int,
-    ) -> float: ...
+    ) -> list[float]: ...
     def score(self, x: int, mask: int, n: int, seed: int, score: int) -> None: ...

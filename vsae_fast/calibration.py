@@ -77,10 +77,9 @@ def spread_moments(
     cells = impute_hidden_cells(
         model, x, mask, visible_weight, seed, share=HIDDEN_SHARE, n_samples=SAMPLES, n_draws=DRAWS
     )
-    for known, hidden, result in cells:
+    for known, visible, hidden, result in cells:
         where = layout.expand(hidden)[:, numerical].double()
-        seen = mask[: len(known)] - hidden
-        expected = result.imputed if closed_form is None else closed_form.blend(known, seen, result.imputed)
+        expected = result.imputed if closed_form is None else closed_form.blend(known, visible, result.imputed)
         error = (known - expected)[:, numerical].double().abs().clamp(max=LARGEST) ** 2
         deviation = result.draws[..., numerical] - result.imputed[:, numerical].unsqueeze(1)
         spread = (deviation.double() ** 2).mean(1)

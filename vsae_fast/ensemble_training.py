@@ -302,10 +302,10 @@ def _run_all(run: Callable[[int], History], n_jobs: int, n_workers: int, stop: t
     if n_workers == 1:
         return [run(job) for job in range(n_jobs)]
     with ThreadPoolExecutor(n_workers) as pool:
-        futures = [pool.submit(run, job) for job in range(n_jobs)]
         try:
+            futures = [pool.submit(run, job) for job in range(n_jobs)]
             return [future.result() for future in futures]
-        except BaseException:
+        except BaseException:  # an interrupt, between two submits too: the pool would wait for what runs already
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise

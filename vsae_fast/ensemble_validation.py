@@ -142,19 +142,18 @@ def _sums(
         )
         for model in models
     ]
-    known_mask = mask[rows][:ROWS]
     sums = np.zeros((len(members), layout.n_columns, 3))
     first = np.isin(np.arange(layout.n_columns), layout.starts)
     for cells in zip(*passes, strict=True):  # the same cells of every network: they share their seed
-        known, hidden = cells[0].x.cpu().numpy(), cells[0].hidden
+        known = cells[0].x.cpu().numpy()
         networks = np.mean([cell.result.imputed.cpu().numpy() for cell in cells], axis=0)
-        where: BoolArray = layout.expand(hidden).cpu().numpy() > 0
-        seen: BoolArray = layout.expand(known_mask - hidden).cpu().numpy() > 0
+        where: BoolArray = layout.expand(cells[0].hidden).cpu().numpy() > 0
+        seen: BoolArray = layout.expand(cells[0].visible).cpu().numpy() > 0
         error = np.clip(known - networks, -LARGEST, LARGEST)
         for member, own in zip(members, sums, strict=True):
             otherwise = member.expected(known, seen) - networks
-            own[:, 0] += np.where(where, error * otherwise, 0).sum(0)
-            own[:, 1] += np.where(where, otherwise**2, 0).sum(0)
+            own[:, 0] += np.where(where, error * otherwise, 0).sum(0, dtype=np.float64)
+            own[:, 1] += np.where(where, otherwise**2, 0).sum(0, dtype=np.float64)
             own[:, 2] += np.where(first, where.sum(0), 0)
     return sums
 

@@ -13,13 +13,26 @@ from vsae_fast.ops.draws import StreamDraws
 from vsae_fast.ops.importance_impute import Imputation
 
 ROWS, PATTERNS = 2000, 16
+# Patterns of small tables are imputed together: a call for one of them waits for Python longer than for the kernels.
+MOST_FLOATS = 1 << 20  # of encoded rows and their draws at once
 ERROR_SHARE, ERROR_SAMPLES, LARGEST_ERROR = 0.3, 30, 9.0  # of imputation_error
 
 
 class HiddenCells(NamedTuple):
-    """Rows, the known cells that were hidden from the model (N, M), and what it made of them."""
+    """Known cells that were hidden from the model, and what it made of them, for P patterns one below the other.
+
+    Attributes
+    ----------
+    x : torch.Tensor, shape (P N, D)
+        The rows, once for each pattern.
+    visible, hidden : torch.Tensor, shape (P N, M)
+        1 = observed, and shown to the model or hidden from it.
+    result : Imputation
+        Of these rows.
+    """
 
     x: torch.Tensor
+    visible: torch.Tensor
     hidden: torch.Tensor
     result: Imputation
 
@@ -37,6 +50,8 @@ def impute_hidden_cells(
     n_patterns: int = PATTERNS,
 ) -> Iterator[HiddenCells]:
     """Hide a share of the known cells of at most 2000 rows and impute them, once for each of some patterns.
+
+    Patterns come together, as many as a few megabytes hold.
 
     Parameters
     ----------
@@ -56,19 +71,26 @@ def impute_hidden_cells(
     random = StreamDraws(seed)
     x, mask = x[:ROWS], mask[:ROWS]
     noise = random.normal((n_samples, model.n_latent), x)
-    for pattern in range(n_patterns):
-        hidden = mask * (random.uniform(tuple(mask.shape), mask) < share)
-        fill = random.normal((1, model.layout.n_columns), x)[0] if model.config.fill == "noise" else None
+    at_once = min(max(MOST_FLOATS // ((1 + n_draws) * max(x.numel(), 1)), 1), n_patterns)
+    for first in range(0, n_patterns, at_once):
+        patterns, fills = [], []
+        for _ in range(first, min(first + at_once, n_patterns)):
+            patterns.append(mask * (random.uniform(tuple(mask.shape), mask) < share))
+            if model.config.fill == "noise":
+                fills.append(random.normal((1, model.layout.n_columns), x).expand_as(x))
+        hidden, rows = torch.cat(patterns), x.repeat(len(patterns), 1)
+        visible = mask.repeat(len(patterns), 1) - hidden
         result = model.impute(
-            x,
-            mask - hidden,
+            rows,
+            visible,
             noise,
-            fill_noise=fill,
+            fill_noise=torch.cat(fills) if fills else None,
             visible_weight=visible_weight,
             n_draws=n_draws,
-            seed=seed + pattern,
+            row_id=first * len(x) + torch.arange(len(rows), device=x.device) if n_draws else None,
+            seed=seed,
         )
-        yield HiddenCells(x, hidden, result)
+        yield HiddenCells(rows, visible, hidden, result)
 
 
 def imputation_error(
@@ -109,7 +131,7 @@ def imputation_error(
     cells = impute_hidden_cells(
         model, x, mask, visible_weight, seed, share=ERROR_SHARE, n_samples=ERROR_SAMPLES, n_patterns=n_patterns
     )
-    for known, hidden, result in cells:
+    for known, _, hidden, result in cells:
         squares = (result.imputed - known) ** 2
         error = (torch.zeros_like(hidden).index_add_(1, columns, squares) / width).clamp(max=LARGEST_ERROR)
         total += float((error * hidden).sum())

@@ -132,7 +132,8 @@ class Monitor:
         with self._lock:
             self._bar.update(epoch + 1 - self._told.get(network, 0))  # of a training that goes on, those of before too
             self._told[network] = epoch + 1
-            self._bar.set_postfix(loss=f"{loss:.3f}", validation=f"{score:.3f}", refresh=False)
+            if not self._bar.disable:
+                self._bar.set_postfix(loss=f"{loss:.3f}", validation=f"{score:.3f}", refresh=False)
             told = Epoch(network, self._n_networks, epoch, self._n_epochs, loss, score)
             ended = [callback(told) is True for callback in self._callbacks]
             return self._scikit_learn(network, epoch) or any(ended)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -71,6 +71,10 @@ class TorchTrainer:
             return self._graphs.step(rows, epoch, self._objective.phase(epoch))
         return self._update(rows, epoch)
 
+    def steps(self, batches: Sequence[torch.Tensor], epoch: int, learning_rates: Sequence[float]) -> list[torch.Tensor]:
+        """The same of several batches, one after the other."""
+        return [self.step(rows, epoch, rate) for rows, rate in zip(batches, learning_rates, strict=True)]
+
     def _update(self, rows: torch.Tensor, epoch: int) -> torch.Tensor:
         with prefer(self._backend):
             loss = self._objective.loss(self._model, self._x[rows], self._mask[rows], epoch, self._draws)
@@ -110,6 +114,10 @@ class TorchTrainer:
             }
         if isinstance(self._draws, StreamDraws):
             self._draws.number = int(saved["stream"])
+
+    def copy_state(self) -> dict[str, torch.Tensor]:
+        """The torch module's parameters and running statistics as they are now."""
+        return {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
 
     def write_back(self) -> None:
         """Nothing to do: the torch module is what is trained."""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -27,6 +28,7 @@ from vsae_fast.torch_training import VALIDATION_CHUNK, TorchTrainer, below
 logger = logging.getLogger("vsae_fast")
 
 MIN_VALIDATION_ROWS = 10
+SECONDS_OF_CALL = 0.01  # of the C++ trainer: a small table's step takes as long as what Python does between two
 WARM_UP_SHARE = 0.2  # of the steps, in the one-cycle schedule
 GRAPHS = "VSAE_FAST_CUDA_GRAPHS"  # environment variable; 0 trains on a GPU without CUDA graphs
 VALIDATION_PATTERNS = 4  # in which known cells are hidden after each epoch, where they choose it
@@ -297,10 +299,10 @@ def train(
     n_threads : int, optional
         Of the C++ trainer; torch's own setting where it is left out. They change no bit of the result.
     stop : threading.Event, optional
-        Looked at before every step, so that another thread can end the training.
+        Looked at every hundredth of a second or before every step, so that another thread can end the training.
     max_seconds : float
-        Training ends after the step that reaches it, the first at the earliest. A one-cycle schedule comes to its end
-        by then, so that results depend on the machine's speed.
+        Training ends after the call of steps that reaches it, the first step at the earliest. A one-cycle schedule
+        comes to its end by then, so that results depend on the machine's speed.
     trained : bool
         Whether the model has been trained before: then its parameters stay unless an epoch scores better.
     checkpoint : Checkpoint, optional
@@ -342,19 +344,22 @@ def train(
         run = _Run.restore(saved, trainer, generator)
     elif trained and len(x_validation):
         run.best_score = validate()
-        run.best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    history, begin = run.history, time.monotonic() - run.spent
+        run.best_state = trainer.copy_state()
+    history, begin, at_once = run.history, time.monotonic() - run.spent, 1  # step a call; how many more, time tells
     for epoch in range(len(history.epoch), plan.epochs):
         losses: list[float | torch.Tensor] = []
-        for rows in batches(n_train, plan.batch_size, generator):
+        shuffled = batches(n_train, plan.batch_size, generator)
+        while now := list(islice(shuffled, at_once)):
             if stop is not None and stop.is_set():
                 raise StoppedError
-            passed = max(run.n_steps / total_steps, run.spent / max_seconds)
-            losses.append(trainer.step(rows, epoch, plan.learning_rate * factor(passed)))
-            run.n_steps += 1
-            run.spent = time.monotonic() - begin
+            passed = [max((run.n_steps + i) / total_steps, run.spent / max_seconds) for i in range(len(now))]
+            losses += trainer.steps(now, epoch, [plan.learning_rate * factor(share) for share in passed])
+            run.n_steps += len(now)
+            before, run.spent = run.spent, time.monotonic() - begin
             if run.spent >= max_seconds:
                 break
+            if isinstance(trainer, NativeTrainer):
+                at_once = max(int(SECONDS_OF_CALL * len(now) / max(run.spent - before, 1e-9)), 1)
         mean_loss = _mean(losses)
         if not math.isfinite(mean_loss):
             raise FloatingPointError(f"the training loss became {mean_loss} in epoch {epoch}; lower learning_rate")
@@ -366,8 +371,7 @@ def train(
         if not len(x_validation) or (math.isfinite(reached) and reached > run.best_score):
             run.best_score, history.best_epoch, run.since_best = reached, epoch, 0
             if len(x_validation):
-                trainer.write_back()
-                run.best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+                run.best_state = trainer.copy_state()
         if progress is not None and progress(epoch, mean_loss, reached):
             history.ended_by = "callback"
             break
@@ -429,7 +433,8 @@ def _validation(
 
 def _mean(losses: list[float | torch.Tensor]) -> float:
     """Mean over an epoch's steps; the only time in them that a GPU is waited for."""
-    return float(torch.stack([torch.as_tensor(loss, dtype=torch.float64) for loss in losses]).mean())
+    tensors = [loss for loss in losses if isinstance(loss, torch.Tensor)]
+    return float(torch.stack(tensors).double().mean()) if tensors else sum(map(float, losses)) / len(losses)
 
 
 def split_and_seed(

@@ -88,15 +88,20 @@ void bind_training(py::module_& module) {
             },
             py::arg("state"), py::arg("steps"), py::arg("next_stream"))
         .def(
-            "step",
-            [](Trainer& trainer, std::uintptr_t x, std::uintptr_t mask, std::uintptr_t index, int n, bool second_phase,
-               float learning_rate, float weight_decay, float clip_norm, int n_threads) {
+            "steps",
+            [](Trainer& trainer, std::uintptr_t x, std::uintptr_t mask, const std::vector<std::uintptr_t>& indices,
+               const std::vector<int>& sizes, bool second_phase, const std::vector<float>& learning_rates,
+               float weight_decay, float clip_norm, int n_threads) {
                 const py::gil_scoped_release release;
-                return trainer.step(rows_at(x, mask, index, n), second_phase, {learning_rate, weight_decay, clip_norm},
-                                    n_threads);
+                std::vector<double> losses;
+                for (std::size_t i = 0; i < sizes.size(); ++i)
+                    losses.push_back(trainer.step(rows_at(x, mask, indices.at(i), sizes[i]), second_phase,
+                                                  {learning_rates.at(i), weight_decay, clip_norm}, n_threads));
+                return losses;
             },
-            py::arg("x"), py::arg("mask"), py::arg("index"), py::arg("n"), py::arg("second_phase"),
-            py::arg("learning_rate"), py::arg("weight_decay"), py::arg("clip_norm"), py::arg("n_threads"))
+            py::arg("x"), py::arg("mask"), py::arg("indices"), py::arg("sizes"), py::arg("second_phase"),
+            py::arg("learning_rates"), py::arg("weight_decay"), py::arg("clip_norm"), py::arg("n_threads"),
+            "One after the other, each on the rows at an address of indices; returns the loss before each.")
         .def(
             "score",
             [](Trainer& trainer, std::uintptr_t x, std::uintptr_t mask, int n, std::uint64_t seed,
