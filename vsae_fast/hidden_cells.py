@@ -14,7 +14,7 @@ from vsae_fast.ops.importance_impute import Imputation
 
 ROWS, PATTERNS = 2000, 16
 # Patterns of small tables are imputed together: a call for one of them waits for Python longer than for the kernels.
-MOST_FLOATS = 1 << 20  # of encoded rows and their draws at once
+MOST_FLOATS = 1 << 18  # of encoded rows and their draws at once; an ensemble holds as many for every network
 ERROR_SHARE, ERROR_SAMPLES, LARGEST_ERROR = 0.3, 30, 9.0  # of imputation_error
 
 
@@ -51,7 +51,7 @@ def impute_hidden_cells(
 ) -> Iterator[HiddenCells]:
     """Hide a share of the known cells of at most 2000 rows and impute them, once for each of some patterns.
 
-    Patterns come together, as many as a few megabytes hold.
+    Patterns come together, as many as a megabyte holds.
 
     Parameters
     ----------

@@ -235,7 +235,7 @@ class NativeTrainer:
     def copy_state(self) -> dict[str, torch.Tensor]:
         """The torch module's parameters and running statistics as they would be now.
 
-        Every call fills the same tensors: on small tables, half of an epoch's time went into making new ones.
+        Every call fills the same tensors: on small tables a fifth of the training went into making new ones.
         """
         if self._copy is None:
             twin = copy.deepcopy(self._model)
