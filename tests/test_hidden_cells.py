@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -20,7 +18,7 @@ def rows(generator):
 
 def model_filled_with(fill):
     torch.manual_seed(0)
-    return VSAE(MIXED, replace(NetworkConfig(), fill=fill)).eval()
+    return VSAE(MIXED, NetworkConfig(fill=fill)).eval()
 
 
 @pytest.mark.parametrize("fill", ["zero", "noise"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
@@ -20,6 +21,8 @@ from vsae_fast.models.vae import CVAE, MIWAE, VAE
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.objective import HideAndScore, Objective, TwoPhase
 from vsae_fast.ops.layout import KIND_CODES
+
+SECONDS_OF_CALL = 0.01  # a small table's step takes as long as what Python does between two
 
 Trainable = VSAE | Autoencoder | VAE | CVAE | MVAE | HIVAE
 TrainableObjective = TwoPhase | HideAndScore | EvidenceBound | Subsampled
@@ -161,6 +164,11 @@ class NativeTrainer:
     clip_norm : float or None
     n_threads : int, optional
         torch's own setting where it is left out.
+
+    Attributes
+    ----------
+    at_once : int
+        Steps that a call of :meth:`steps` should take: as many as a hundredth of a second holds.
     """
 
     def __init__(
@@ -176,7 +184,7 @@ class NativeTrainer:
         clip_norm: float | None = None,
         n_threads: int | None = None,
     ) -> None:
-        self._objective = objective
+        self._objective, self.at_once = objective, 1
         self._x, self._mask = x.contiguous(), mask.contiguous()
         if self._x.dtype != torch.float32 or self._mask.dtype != torch.float32:
             raise ValueError(f"the C++ trainer takes float32 tensors, got {x.dtype} and {mask.dtype}")
@@ -194,7 +202,8 @@ class NativeTrainer:
     def steps(self, batches: Sequence[torch.Tensor], epoch: int, learning_rates: Sequence[float]) -> list[float]:
         """The same of several batches, one after the other: Python comes between calls, not between steps."""
         second = isinstance(self._objective, TwoPhase) and epoch >= self._objective.warmup_epochs
-        return self._trainer.steps(
+        begin = time.monotonic()
+        losses = self._trainer.steps(
             self._x.data_ptr(),
             self._mask.data_ptr(),
             [rows.data_ptr() for rows in batches],
@@ -205,6 +214,9 @@ class NativeTrainer:
             self._clip_norm,
             self._n_threads or torch.get_num_threads(),
         )
+        spent = max(time.monotonic() - begin, 1e-9)
+        self.at_once = max(int(SECONDS_OF_CALL * len(losses) / spent), 1)
+        return losses
 
     def score(self, x: torch.Tensor, mask: torch.Tensor, seed: int) -> float:
         """Mean validation score of rows; the same numbers as the reference on ``StreamDraws(seed)``."""

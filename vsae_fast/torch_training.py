@@ -32,7 +32,14 @@ class TorchTrainer:
         Of the ops.
     graphs : bool
         Whether steps are captured in CUDA graphs; ``draws`` must be :class:`~vsae_fast.ops.draws.TorchDraws`.
+
+    Attributes
+    ----------
+    at_once : int
+        Steps that a call of :meth:`steps` should take: one.
     """
+
+    at_once = 1
 
     def __init__(
         self,

@@ -28,7 +28,6 @@ from vsae_fast.torch_training import VALIDATION_CHUNK, TorchTrainer, below
 logger = logging.getLogger("vsae_fast")
 
 MIN_VALIDATION_ROWS = 10
-SECONDS_OF_CALL = 0.01  # of the C++ trainer: a small table's step takes as long as what Python does between two
 WARM_UP_SHARE = 0.2  # of the steps, in the one-cycle schedule
 GRAPHS = "VSAE_FAST_CUDA_GRAPHS"  # environment variable; 0 trains on a GPU without CUDA graphs
 VALIDATION_PATTERNS = 4  # in which known cells are hidden after each epoch, where they choose it
@@ -345,21 +344,19 @@ def train(
     elif trained and len(x_validation):
         run.best_score = validate()
         run.best_state = trainer.copy_state()
-    history, begin, at_once = run.history, time.monotonic() - run.spent, 1  # step a call; how many more, time tells
+    history, begin = run.history, time.monotonic() - run.spent
     for epoch in range(len(history.epoch), plan.epochs):
         losses: list[float | torch.Tensor] = []
         shuffled = batches(n_train, plan.batch_size, generator)
-        while now := list(islice(shuffled, at_once)):
+        while now := list(islice(shuffled, trainer.at_once)):
             if stop is not None and stop.is_set():
                 raise StoppedError
             passed = [max((run.n_steps + i) / total_steps, run.spent / max_seconds) for i in range(len(now))]
             losses += trainer.steps(now, epoch, [plan.learning_rate * factor(share) for share in passed])
             run.n_steps += len(now)
-            before, run.spent = run.spent, time.monotonic() - begin
+            run.spent = time.monotonic() - begin
             if run.spent >= max_seconds:
                 break
-            if isinstance(trainer, NativeTrainer):
-                at_once = max(int(SECONDS_OF_CALL * len(now) / max(run.spent - before, 1e-9)), 1)
         mean_loss = _mean(losses)
         if not math.isfinite(mean_loss):
             raise FloatingPointError(f"the training loss became {mean_loss} in epoch {epoch}; lower learning_rate")

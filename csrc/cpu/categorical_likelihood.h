@@ -25,7 +25,7 @@ class CategoricalLikelihood {
         if (model_.logits.n_out) dense<kUsed>(model_.logits, model_.logits.bias, hidden, scratch_.logits, 0.0f);
     }
 
-    template <int kUsed = kVectors>
+    template <int kUsed>
     void score(const ImputeRow& row, float weight, Sum* log_weight) const {
         if (!model_.logits.n_out) return;
         Vec product[kUsed], total[kUsed] = {};
@@ -57,7 +57,7 @@ class CategoricalLikelihood {
     }
 
     // Adds to the sums of weighted_sums.h; replaces the logits of unobserved attributes.
-    template <int kUsed = kVectors>
+    template <int kUsed>
     void accumulate(const ImputeRow& row, const Vec* weight) const {
         if (!model_.logits.n_out) return;
         for (int a = 0; a < model_.n_attributes; ++a) {

@@ -27,7 +27,8 @@ inline constexpr bool kManyRegisters = kLanes == 16;
 #endif
 inline constexpr int kSumsAtOnce = kManyRegisters ? 16 : 8;
 inline constexpr int kVectorsAtOnce = kSumsAtOnce / kTileRows;  // where there are so many
-template <int kUsed>                                            // vectors
+// Tiles side by side where so many vectors of a block are used.
+template <int kUsed>
 inline constexpr int kTilesAtOnce = kUsed < kVectorsAtOnce ? kVectorsAtOnce / kUsed : 1;
 
 // How the sums of a layer begin and what becomes of them; `from(r)` is the same for the outputs from row r on.
@@ -135,7 +136,7 @@ static void dense_tiles(const float* weight, long next_tile, int n_in, int n_out
 }
 
 // out = bias + R in for an upper triangular R packed by pack_triangle.
-template <int kUsed = kVectors>
+template <int kUsed>
 static void dense_triangle(const float* packed, const float* bias, int n, const float* in, float* out) {
     for (int first = 0; first < n; first += kTileRows) {
         dense_vectors<1, kBlock, kUsed>(packed, 0, n - first, in + static_cast<long>(first) * kBlock,

@@ -43,7 +43,7 @@ class NumericalLikelihood {
     }
 
     // Of the first kUsed vectors of the block.
-    template <int kUsed = kVectors>
+    template <int kUsed>
     void score(const ImputeRow& row, const float* hidden, float weight, Sum* log_weight) const {
         constexpr int kRowsAtOnce = kSumsAtOnce / kCount<kUsed>;
         const float factor = -0.5f * weight;

@@ -51,7 +51,7 @@ class WeightedSums {
 
     // Adds the first kUsed vectors of a block with its last hidden vectors [H, S]; the probabilities are the
     // categorical likelihood's to add.
-    template <int kUsed = kVectors>
+    template <int kUsed>
     void add(const Vec* weight, const float* hidden) {
         empty_ = false;
         for (int v = 0; v < kUsed; ++v) {
