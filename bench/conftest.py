@@ -69,25 +69,31 @@ def data_folder(request: pytest.FixtureRequest) -> Path:
     return Path(folder)
 
 
-Compare = Callable[..., dict[str, dict[str, Any]]]
+Compare = Callable[..., dict[str, list[float]]]
 
 
 @pytest.fixture
 def compare(benchmark: Any, plan: Plan) -> Compare:
     """Measure candidates turn by turn and keep pytest-benchmark's own statistics of the last one.
 
-    ``compare(case, candidates, items)``: seconds, rates and ratios to the last candidate, which is ours; ``items`` says
-    how many rows or steps a call of each candidate does.
+    ``compare(case, candidates, items)`` keeps rates and ratios to the last candidate, which is ours, and returns each
+    round's seconds per item; ``items`` says how many rows or steps a call of each candidate does, ``before`` what is
+    measured before a candidate's turn (not the first one's).
     """
 
-    def run(case: str, candidates: Mapping[str, Callable[[], Any]], items: Mapping[str, int]) -> dict[str, Any]:
-        ours = list(candidates)[-1]
+    def run(
+        case: str,
+        candidates: Mapping[str, Callable[[], Any]],
+        items: Mapping[str, int],
+        before: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> dict[str, list[float]]:
+        first, *_, ours = candidates
         trips: list[float] = []
         times = paired.alternate(
             candidates,
             rounds=plan.rounds,
             seconds=plan.seconds,
-            observe=lambda: trips.append(1e9 * _native.round_trip()),
+            before={**(before or {}), first: lambda: trips.append(1e9 * _native.round_trip())},
         )
         per_item = {name: [t / items[name] for t in values] for name, values in times.items()}
         result = {
@@ -101,6 +107,6 @@ def compare(benchmark: Any, plan: Plan) -> Compare:
             case=case, ours=ours, candidates=result, round_trip_ns=sorted(filter(math.isfinite, trips))
         )
         benchmark.pedantic(candidates[ours], rounds=plan.rounds, iterations=1, warmup_rounds=1)
-        return result
+        return per_item
 
     return run

@@ -13,11 +13,11 @@ def alternate(
     *,
     rounds: int,
     seconds: float,
-    observe: Callable[[], None] = lambda: None,
+    before: Mapping[str, Callable[[], Any]] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds per call of each candidate, one figure a round; a figure averages calls over about ``seconds``.
 
-    ``observe`` is called before each round.
+    ``before[name]`` is called each time before that candidate's turn.
     """
     calls = {}
     for name, run in candidates.items():
@@ -27,8 +27,9 @@ def alternate(
         calls[name] = max(1, round(seconds / (time.perf_counter() - begin)))
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
-        observe()
         for name, run in candidates.items():
+            if before and name in before:
+                before[name]()
             begin = time.perf_counter()
             for _ in range(calls[name]):
                 run()
