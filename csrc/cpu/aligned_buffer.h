@@ -1,4 +1,4 @@
-// Floats on a 64-byte boundary, uninitialised unless made by zeros().
+// Numbers on a 64-byte boundary, uninitialised unless made by zeros().
 #pragma once
 
 #include <algorithm>
@@ -7,30 +7,32 @@
 
 namespace vsae {
 
-class AlignedBuffer {
+template <class T>
+class AlignedArray {
    public:
-    explicit AlignedBuffer(long floats)
-        : data_(static_cast<float*>(
-              ::operator new(static_cast<std::size_t>(std::max(floats, 1L)) * sizeof(float), kAlignment))) {}
-    ~AlignedBuffer() { ::operator delete(data_, kAlignment); }
-    AlignedBuffer(AlignedBuffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)) {}
-    AlignedBuffer& operator=(AlignedBuffer&& other) noexcept {
+    explicit AlignedArray(long n)
+        : data_(static_cast<T*>(::operator new(static_cast<std::size_t>(std::max(n, 1L)) * sizeof(T), kAlignment))) {}
+    ~AlignedArray() { ::operator delete(data_, kAlignment); }
+    AlignedArray(AlignedArray&& other) noexcept : data_(std::exchange(other.data_, nullptr)) {}
+    AlignedArray& operator=(AlignedArray&& other) noexcept {
         std::swap(data_, other.data_);
         return *this;
     }
 
-    float* data() { return data_; }
-    const float* data() const { return data_; }
+    T* data() { return data_; }
+    const T* data() const { return data_; }
 
-    static AlignedBuffer zeros(long floats) {
-        AlignedBuffer buffer(floats);
-        std::fill_n(buffer.data(), std::max(floats, 1L), 0.0f);
-        return buffer;
+    static AlignedArray zeros(long n) {
+        AlignedArray array(n);
+        std::fill_n(array.data(), std::max(n, 1L), T{});
+        return array;
     }
 
    private:
     static constexpr std::align_val_t kAlignment{64};
-    float* data_;
+    T* data_;
 };
+
+using AlignedBuffer = AlignedArray<float>;
 
 }  // namespace vsae

@@ -1,7 +1,7 @@
 #include "cpu/level_probabilities.h"
 
+#include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "core/training_step.h"
 #include "cpu/at_level.h"
@@ -22,9 +22,10 @@ class Packed {
         : n_levels_(mixtures->start[mixtures->n_attributes]),
           each_(whole_lines(mixtures->n_classes)),
           n_classes_(static_cast<long>(n_mixtures) * each_),
-          log_weight_(static_cast<std::size_t>(n_classes_), kNothing),
-          log_level_(static_cast<std::size_t>(n_levels_ * n_classes_)),
+          log_weight_(n_classes_),
+          log_level_(AlignedArray<double>::zeros(n_levels_ * n_classes_)),
           level_(AlignedBuffer::zeros(n_classes_ * whole_lines(n_levels_))) {
+        std::fill_n(log_weight_.data(), n_classes_, kNothing);
         for (int m = 0; m < n_mixtures; ++m) add(mixtures[m], m, n_mixtures);
         view_ = {n_mixtures,      mixtures->n_attributes, n_levels_,         each_,        whole_lines(n_levels_),
                  mixtures->start, log_weight_.data(),     log_level_.data(), level_.data()};
@@ -35,17 +36,17 @@ class Packed {
    private:
     int n_levels_, each_;
     long n_classes_;
-    std::vector<double> log_weight_, log_level_;
+    AlignedArray<double> log_weight_, log_level_;
     AlignedBuffer level_;
     PackedMixtures view_;
 
     void add(const LatentClasses& own, int number, int n_mixtures) {
         for (int k = 0; k < own.n_classes; ++k) {
             const long to = static_cast<long>(number) * each_ + k;
-            log_weight_[to] = std::log(own.weight[k]);
+            log_weight_.data()[to] = std::log(own.weight[k]);
             for (int d = 0; d < n_levels_; ++d) {
                 const double level = own.level[static_cast<long>(d) * own.n_classes + k];
-                log_level_[d * n_classes_ + to] = std::log(level);
+                log_level_.data()[d * n_classes_ + to] = std::log(level);
                 level_.data()[to * whole_lines(n_levels_) + d] = static_cast<float>(level / n_mixtures);
             }
         }

@@ -38,15 +38,17 @@ struct PackedMixtures {
 // What a thread needs to work on a row.
 struct LevelScratch {
     explicit LevelScratch(const PackedMixtures& mixtures)
-        : place(static_cast<std::size_t>(mixtures.n_attributes)),
+        : place(static_cast<std::size_t>(mixtures.n_levels)),
           likely(static_cast<std::size_t>(mixtures.n_classes())),
-          log_joint(static_cast<std::size_t>(mixtures.n_classes())),
+          weight(static_cast<std::size_t>(mixtures.n_classes())),
+          log_joint(mixtures.n_classes()),
           posterior(mixtures.n_classes()),
           average(mixtures.level_stride) {}
 
     std::vector<int> place;   // of the observed levels among all
-    std::vector<int> likely;  // classes whose posterior is not 0
-    std::vector<double> log_joint;
+    std::vector<int> likely;  // classes whose posterior is not 0, and that posterior
+    std::vector<float> weight;
+    AlignedArray<double> log_joint;
     AlignedBuffer posterior, average;
 };
 

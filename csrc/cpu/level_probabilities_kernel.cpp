@@ -1,4 +1,5 @@
 // Compiled once per instruction set, with VSAE_ISA and VSAE_LANES set by the build.
+#include "core/training_step.h"
 #include "cpu/level_probabilities.h"
 #include "cpu/simd.h"
 
@@ -9,23 +10,25 @@ namespace VSAE_ISA {
 // hold.
 typedef double DoubleVec __attribute__((vector_size(VSAE_LANES * 4)));
 static constexpr int kDoubles = VSAE_LANES / 2;
+static constexpr int kVectorsPerLine = kLine / kLanes;
+static constexpr int kMostChains = 8;  // of multiply-adds at once
 
 static inline DoubleVec load(const double* p) {
     DoubleVec v;
-    std::memcpy(&v, p, sizeof(DoubleVec));
+    std::memcpy(&v, __builtin_assume_aligned(p, sizeof(DoubleVec)), sizeof(DoubleVec));
     return v;
 }
 
-static inline void store(double* p, DoubleVec v) { std::memcpy(p, &v, sizeof(DoubleVec)); }
+static inline void store(double* p, DoubleVec v) {
+    std::memcpy(__builtin_assume_aligned(p, sizeof(DoubleVec)), &v, sizeof(DoubleVec));
+}
 
+// No branch: neither masks nor levels are to be predicted.
 static inline int places_of_observed(const PackedMixtures& mixtures, const float* x, const bool* observed, int* place) {
     int count = 0;
-    for (int a = 0; a < mixtures.n_attributes; ++a) {
-        const int first = mixtures.start[a], last = mixtures.start[a + 1];
-        if (!observed[first]) continue;
-        int own = first;
-        for (int d = first + 1; d < last; ++d) own = x[d] > x[own] ? d : own;
-        place[count++] = own;
+    for (int d = 0; d < mixtures.n_levels; ++d) {
+        place[count] = d;
+        count += observed[d] & (x[d] > 0.5f);
     }
     return count;
 }
@@ -73,32 +76,59 @@ static inline void normalise(const double* log_joint, int n, float* posterior) {
     for (int k = 0; k < n; ++k) posterior[k] *= scale;
 }
 
-// Classes whose posterior is not 0. No branch: half of the classes may be likely, in no order.
-static inline int likely_classes(const float* posterior, int n, int* likely) {
+// Classes whose posterior is not 0 and that posterior, and classes of weight 0 behind them up to a whole number of
+// chains. No branch: half of the classes may be likely, in no order.
+static inline int likely_classes(const float* posterior, int n, int* likely, float* weight) {
     int count = 0;
     for (int k = 0; k < n; ++k) {
         int bits;
         std::memcpy(&bits, posterior + k, sizeof(bits));
         likely[count] = k;
+        std::memcpy(weight + count, &bits, sizeof(bits));
         count += bits != 0;
+    }
+    for (; count % kMostChains; ++count) {
+        likely[count] = 0;
+        weight[count] = 0;
     }
     return count;
 }
 
+// Vectors of levels, and as many sums of each as hide the latency of a multiply-add.
 template <int kVectors>
-static inline void average_levels(const PackedMixtures& mixtures, const float* posterior, const int* likely, int count,
+static inline void average_levels(const PackedMixtures& mixtures, const float* weight, const int* likely, int count,
                                   int from, float* to) {
+    constexpr int kChains = kVectors < kMostChains ? kMostChains / kVectors : 1;
     const float* level = mixtures.level + from;
     const long stride = mixtures.level_stride;
-    Vec sum[kVectors]{};
-    for (int i = 0; i < count; ++i) {
-        const Vec own = splat(posterior[likely[i]]);
-        const float* in_class = level + likely[i] * stride;
+    Vec sum[kChains][kVectors]{};
+    for (int i = 0; i < count; i += kChains) {
         VSAE_UNROLL
-        for (int v = 0; v < kVectors; ++v) sum[v] += own * load(in_class + v * kLanes);
+        for (int c = 0; c < kChains; ++c) {
+            const Vec own = splat(weight[i + c]);
+            const float* in_class = level + likely[i + c] * stride;
+            for (int v = 0; v < kVectors; ++v) sum[c][v] += own * load(in_class + v * kLanes);
+        }
     }
     VSAE_UNROLL
-    for (int v = 0; v < kVectors; ++v) store(to + from + v * kLanes, sum[v]);
+    for (int v = 0; v < kVectors; ++v) {
+        Vec total = sum[0][v];
+        for (int c = 1; c < kChains; ++c) total += sum[c][v];
+        store(to + from + v * kLanes, total);
+    }
+}
+
+static inline void keep_observed(const float* x, const bool* observed, const float* average, int n, float* out) {
+    static_assert(sizeof(bool) == 1);
+    typedef unsigned char ByteVec __attribute__((vector_size(VSAE_LANES)));
+    int d = 0;
+    for (; d + kLanes <= n; d += kLanes) {
+        ByteVec seen;
+        std::memcpy(&seen, observed + d, sizeof(seen));
+        const IntVec own = __builtin_convertvector(seen, IntVec);
+        store_unaligned(out + d, own != 0 ? load_unaligned(x + d) : load(average + d));
+    }
+    for (; d < n; ++d) out[d] = observed[d] ? x[d] : average[d];
 }
 
 static void of_row(const PackedMixtures& mixtures, const float* x, const bool* observed, LevelScratch& scratch,
@@ -114,14 +144,19 @@ static void of_row(const PackedMixtures& mixtures, const float* x, const bool* o
     float* posterior = scratch.posterior.data();
     for (k = 0; k < n; k += each) normalise(log_joint + k, each, posterior + k);
     const int* likely = scratch.likely.data();
-    const int count = likely_classes(posterior, n, scratch.likely.data());
+    const float* weight = scratch.weight.data();
+    const int count = likely_classes(posterior, n, scratch.likely.data(), scratch.weight.data());
 
     float* average = scratch.average.data();
     int d = 0;
-    for (; d + 4 * kLanes <= mixtures.level_stride; d += 4 * kLanes)
-        average_levels<4>(mixtures, posterior, likely, count, d, average);
-    for (; d < mixtures.n_levels; d += kLanes) average_levels<1>(mixtures, posterior, likely, count, d, average);
-    for (d = 0; d < mixtures.n_levels; ++d) out[d] = observed[d] ? x[d] : average[d];
+    const auto lines = [&]<int kVectors>() {
+        for (; d + kVectors * kLanes <= mixtures.level_stride; d += kVectors * kLanes)
+            average_levels<kVectors>(mixtures, weight, likely, count, d, average);
+    };
+    if constexpr (kVectorsPerLine <= 2) lines.template operator()<4 * kVectorsPerLine>();
+    lines.template operator()<2 * kVectorsPerLine>();
+    lines.template operator()<kVectorsPerLine>();
+    keep_observed(x, observed, average, mixtures.n_levels, out);
 }
 
 extern const LevelsOfRow levels_of_row;
