@@ -115,7 +115,8 @@ def test_decoder_shapes(options, level):
 
 
 def test_many_attributes_in_the_mask_likelihood(level):
-    assert_as_good_as_eager(random_case(MANY, 5, 50))
+    # So many rows that the worst error of either side is no luck.
+    assert_as_good_as_eager(random_case(MANY, 100, 50))
 
 
 @pytest.mark.parametrize("visible_weight", [0.0, 0.2])

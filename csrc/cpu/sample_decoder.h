@@ -12,6 +12,7 @@ namespace vsae {
 namespace VSAE_ISA {
 
 inline constexpr int kFactorsPerLog = 64;  // (1 + e^-|a|) <= 2, so 2^64 cannot overflow
+inline constexpr int kLogitsPerSum = 16;   // terms summed plainly before they join the compensated log-weight
 
 class SampleDecoder {
    public:
@@ -58,6 +59,11 @@ class SampleDecoder {
                 for (int v = 0; v < kUsed; ++v) {
                     total[v] -= log(product[v]);
                     product[v] = splat(1.0f);
+                }
+            if ((a + 1) % kLogitsPerSum == 0)
+                for (int v = 0; v < kUsed; ++v) {
+                    log_weight[v].add(total[v]);
+                    total[v] = Vec{};
                 }
         }
         for (int v = 0; v < kUsed; ++v) log_weight[v].add(total[v] - log(product[v]));
