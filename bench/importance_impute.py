@@ -74,11 +74,16 @@ def test_importance_impute(name: str, plan: Plan, compare: Compare, benchmark: A
 
     seconds = compare(label, candidates, items, {candidate: measure_peak(candidate) for candidate in peaks})
 
-    def arithmetic(candidate: str) -> dict[str, float]:
+    def arithmetic(candidate: str) -> dict[str, Any]:
         flop = flop_per_sample(decoders, rows["mask"], mirrored=candidate == OURS)
         rates = [case.n_samples * flop / 1e9 / s for s in seconds[candidate]]
         shares = [rate / peak for rate, peak in zip(rates, peaks[candidate], strict=True)]
-        return {"flop_per_sample": flop, "gflops": median(rates), "share_of_peak": median(shares)}
+        return {
+            "flop_per_sample": flop,
+            "gflops": median(rates),
+            "share_of_peak": median(shares),
+            "share_of_rounds": [round(share, 4) for share in shares],
+        }
 
     benchmark.extra_info.update(
         unit="rows/s",

@@ -23,7 +23,18 @@ from bench.markdown import machine, table, verdict
 from bench.paper import report as paper_report
 
 RESULTS = Path(__file__).parent / "results"
-OTHERS = RESULTS / "without_avx512"
+# Folders of results on machines of another kind: their heading, and what the machine is.
+ELSEWHERE = {
+    "without_avx512": (
+        "Without AVX-512",
+        "a processor that has AVX2 alone, for the kernels as for PyTorch; the paper's network has its own bar there",
+    ),
+    "intel": (
+        "On an Intel processor",
+        "an Intel processor with AVX-512 on a host whose other guests share its cores, which costs a kernel that keeps "
+        "all of a core busy more than it costs a loop of multiply-adds on registers",
+    ),
+}
 ACCURACY = RESULTS / "accuracy.jsonl"
 DOCS = Path(__file__).parents[1] / "docs"
 SUITES = (
@@ -108,6 +119,12 @@ def bars(cases: list[Result], sampling: Result | None) -> str:
     return "\n\n".join([text, *(["What falls short, and why:", "\n".join(reasons)] if reasons else [])])
 
 
+def between_rounds(arithmetic: Result) -> str:
+    """Least and largest share of the peak, where every round has one."""
+    shares = arithmetic.get("share_of_rounds")
+    return f" ({min(shares):.0%} to {max(shares):.0%} in single rounds)" if shares else ""
+
+
 def candidates(case: Result) -> str:
     """Rates of all candidates of a case."""
     rows = []
@@ -118,7 +135,7 @@ def candidates(case: Result) -> str:
     note = "".join(
         f"\n\n{name}: K = {case['n_samples']}; {own['flop_per_sample']:,.0f} operations a sample after folding, "
         f"{own['gflops']:.0f} GFLOP/s, {own['share_of_peak']:.0%} of the measured peak of "
-        f"{case['fma_peak_gflops']:.0f} GFLOP/s."
+        f"{case['fma_peak_gflops']:.0f} GFLOP/s{between_rounds(own)}."
         for name, own in case.get("arithmetic", {}).items()
     )
     if trips := case.get("round_trip_ns"):
@@ -190,21 +207,21 @@ def projection_section(result: Result) -> str:
     )
 
 
-def without_avx512_section(results: dict[str, Result]) -> str:
-    """Bars on a machine of another kind."""
-    cases = [benchmark["extra_info"] for result in results.values() for benchmark in result["benchmarks"]]
-    own = [case | {"case": f"{case['case']}, AVX2 only"} for case in cases]
-    held = [mine if mine["case"] in BARS else case for mine, case in zip(own, cases, strict=True)]
-    suites = [[benchmark["extra_info"] for benchmark in result["benchmarks"]] for result in results.values()]
-    without_bars = [case for suite in suites if not any(case["case"] in BARS for case in suite) for case in suite]
+def elsewhere_section(folder: str, results: dict[str, Result]) -> str:
+    """Bars on a machine of another kind, and every case that has none."""
+    title, what = ELSEWHERE[folder]
+    held = []
+    for result in results.values():
+        for case in (benchmark["extra_info"] for benchmark in result["benchmarks"]):
+            own = f"{case['case']}, AVX2 only"
+            held.append(case | {"case": own} if result["machine_info"]["cpu_level"] == "avx2" and own in BARS else case)
     return "\n\n".join(
         [
-            "## Without AVX-512",
-            "The same suites on a processor that has AVX2 alone, for the kernels as for PyTorch (`python -m bench "
-            f"--only {','.join(results)} --results bench/results/without_avx512`), held against the same bars; the "
-            "paper's network has one of its own for AVX2. Other cases miss theirs for the reasons above.",
+            f"## {title}",
+            f"The same suites on {what} (`python -m bench --only {','.join(results)} --results "
+            f"bench/results/{folder}`), held against the same bars. The reasons are those above.",
             bar_table([case for case in held if case["case"] in BARS]),
-            *map(candidates, without_bars),
+            *(candidates(case) for case in held if case["case"] not in BARS),
             *(machine(result["machine_info"]) for result in results.values()),
         ]
     )
@@ -393,9 +410,9 @@ def performance() -> str:
     for name, cases in suites.items():
         parts += [titles[name]] if name in titles else []
         parts += [*(candidates(case) for case in cases), machine(results[name]["machine_info"])]
-    others = {name: load(f"without_avx512/{name}") for name in SUITES if (OTHERS / f"{name}.json").is_file()}
-    if others:
-        parts.append(without_avx512_section(others))
+    for folder in ELSEWHERE:
+        own = {n: load(f"{folder}/{n}") for n in SUITES if (RESULTS / folder / f"{n}.json").is_file()}
+        parts += [elsewhere_section(folder, own)] if own else []
     if sampling is not None:
         parts.append(sampling_section(sampling))
     if (RESULTS / "scaling.json").is_file():
