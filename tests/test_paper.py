@@ -60,10 +60,10 @@ def test_misgan_gradients_reach_the_network_they_are_meant_for():
 
 
 def test_misgan_learns_to_copy_a_column(monkeypatch):
-    monkeypatch.setattr(misgan.MisGan, "n_hidden", 32)
+    # With fewer steps of the critics, or a larger learning rate, a seed in three learns nothing or the opposite, and
+    # another processor's rounding is another seed.
+    monkeypatch.setattr(misgan.MisGan, "n_hidden", 64)
     monkeypatch.setattr(misgan.MisGan, "n_latent", 8)
-    monkeypatch.setattr(misgan.MisGan, "n_critic", 2)
-    monkeypatch.setattr(misgan.MisGan, "learning_rate", 3e-3)
     random = np.random.default_rng(0)
     a = random.choice([0.0, 1.0], 400)
     table = pd.DataFrame({"a": a, "b": a})
