@@ -13,7 +13,7 @@ namespace vsae {
 
 struct OneHotRows {
     long n_rows;
-    const float* x;        // [N, D], not read where unobserved
+    const float* x;        // [N, D], anything where unobserved
     const bool* observed;  // [N, D], one value for the levels of an attribute
 };
 
