@@ -78,6 +78,12 @@ def independent_share(case: Result) -> float:
     return share
 
 
+def between_rounds(arithmetic: Result) -> str:
+    """Least and largest share of the peak, where every round has one."""
+    shares = arithmetic.get("share_of_rounds")
+    return f" ({min(shares):.0%} to {max(shares):.0%} in single rounds)" if shares else ""
+
+
 def bar_table(cases: list[Result], sampling: Result | None = None) -> str:
     """Every bar beside what was measured."""
     rows = []
@@ -93,7 +99,8 @@ def bar_table(cases: list[Result], sampling: Result | None = None) -> str:
         if bar.share is not None and bar.share_aim is not None:
             share = independent_share(case)
             rows.append(
-                (f"{case['case']}: share of the multiply-add peak, independent noise", f"{share:.0%}",
+                (f"{case['case']}: share of the multiply-add peak, independent noise",
+                 f"{share:.0%}{between_rounds(case['arithmetic'][INDEPENDENT])}",
                  f"{bar.share:.0%}", f"{bar.share_aim:.0%}", verdict(share, bar.share, bar.share_aim), "")
             )  # fmt: skip
     if sampling is not None:
@@ -119,12 +126,6 @@ def bars(cases: list[Result], sampling: Result | None = None, explained: frozens
     if names:
         parts += ["What falls short, and why:", "\n".join(f"* {name}: {BARS[name].limit}" for name in names)]
     return "\n\n".join(parts)
-
-
-def between_rounds(arithmetic: Result) -> str:
-    """Least and largest share of the peak, where every round has one."""
-    shares = arithmetic.get("share_of_rounds")
-    return f" ({min(shares):.0%} to {max(shares):.0%} in single rounds)" if shares else ""
 
 
 def candidates(case: Result) -> str:
