@@ -291,11 +291,16 @@ def test_times_of_two_machines_stand_apart(tmp_path):
     write(path, "avx2", 2.0, 50.0, "new")
     assert "With AVX-512" not in quality(path)
     write(tmp_path / "with_avx512" / path.name, "avx512", 1.0, 19.0, "old")
+    write(tmp_path / "intel" / path.name, "avx512", 3.0, 66.0, "own")
     text = quality(path)
-    with_it, without = text.split("With AVX-512 (commits old):")[1].split("Without AVX-512 (commits new):")
+    with_it, rest = text.split("With AVX-512 (commits old):")[1].split(
+        "With AVX-512, an Intel processor (commits own):"
+    )
+    intel, without = rest.split("Without AVX-512 (commits new):")
     assert "| p | 1.0 | 19.0 | 19.0 | 1.00 | 19.00 | 19.0 | **missed** |" in with_it
     assert "| p | 2.0 | 50.0 | 25.0 | 2.00 | 50.00 | 25.0 | met |" in without
-    assert text.count("| p |") == 2
+    assert "| p | 3.0 | 66.0 | 22.0 | 3.00 | 66.00 | 22.0 | met |" in intel
+    assert text.count("| p |") == 3
 
 
 def test_length_of_a_full_run_counts_the_quietest_runs(monkeypatch):

@@ -32,9 +32,14 @@ def with_avx512(path: Path) -> list[Line]:
 
     For times alone: times of different machines do not compare, errors do.
     """
-    earlier = path.parent / "with_avx512" / path.name
-    lines = read(path) + (read(earlier) if earlier.is_file() else [])
+    lines = read(path) + measured_on("with_avx512", path)
     return [line for line in lines if line["environment"]["cpu_level"] == "avx512"]
+
+
+def measured_on(machine: str, path: Path) -> list[Line]:
+    """Lines of the file of that name in a machine's own folder."""
+    own = path.parent / machine / path.name
+    return read(own) if own.is_file() else []
 
 
 def _mean(lines: Iterable[Line], scoring: str, error: str) -> float | None:
@@ -130,12 +135,13 @@ def times(lines: list[Line]) -> str:
     return table((*header, "times as fast", f"bar {TRANSFORM_RATIO[0]:g}"), rows)
 
 
-def times_by_machine(lines: list[Line], fast: list[Line]) -> list[str]:
-    """Times of the machine with AVX-512, whose lines are given, and of machines without."""
+def times_by_machine(path: Path) -> list[str]:
+    """Times of each kind of machine: times of different ones do not compare."""
     parts = []
     for name, own in (
-        ("With AVX-512", fast),
-        ("Without AVX-512", [line for line in lines if line["environment"]["cpu_level"] != "avx512"]),
+        ("With AVX-512", with_avx512(path)),
+        ("With AVX-512, an Intel processor", measured_on("intel", path)),
+        ("Without AVX-512", [line for line in read(path) if line["environment"]["cpu_level"] != "avx512"]),
     ):
         timed = [line for line in own if line["protocol"] == "whole" and line["method"] in (OURS, TREES)]
         if any(line["method"] == TREES for line in timed):
@@ -252,7 +258,7 @@ def quality(path: Path) -> str:
         bars(lines),
         "Medians of the time over runs, both on all cores of one machine; runs that began while other work filled it "
         "are left out. A run's `transform` is the median of three calls since 5b2f744, before that a single one.",
-        *times_by_machine(lines, with_avx512(path)),
+        *times_by_machine(path),
     ]
     if compare(lines) is not None:
         parts += [
