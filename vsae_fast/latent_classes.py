@@ -94,7 +94,7 @@ def level_probabilities(
     mixtures : sequence of LatentClasses
         Of the same attributes, with as many classes each.
     x : numpy.ndarray of float32, shape (N, D)
-        One-hot levels; not read where unobserved.
+        One-hot levels; anything where unobserved.
     observed : numpy.ndarray of bool, shape (N, D)
         One value for the levels of an attribute.
     n_threads : int

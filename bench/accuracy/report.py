@@ -135,13 +135,13 @@ def times(lines: list[Line]) -> str:
     return table((*header, "times as fast", f"bar {TRANSFORM_RATIO[0]:g}"), rows)
 
 
-def times_by_machine(path: Path) -> list[str]:
-    """Times of each kind of machine: times of different ones do not compare."""
+def times_by_machine(lines: list[Line], path: Path) -> list[str]:
+    """Times of each kind of machine, of a file's lines and of those beside it; different ones do not compare."""
     parts = []
     for name, own in (
         ("With AVX-512", with_avx512(path)),
         ("With AVX-512, an Intel processor", measured_on("intel", path)),
-        ("Without AVX-512", [line for line in read(path) if line["environment"]["cpu_level"] != "avx512"]),
+        ("Without AVX-512", [line for line in lines if line["environment"]["cpu_level"] != "avx512"]),
     ):
         timed = [line for line in own if line["protocol"] == "whole" and line["method"] in (OURS, TREES)]
         if any(line["method"] == TREES for line in timed):
@@ -258,7 +258,7 @@ def quality(path: Path) -> str:
         bars(lines),
         "Medians of the time over runs, both on all cores of one machine; runs that began while other work filled it "
         "are left out. A run's `transform` is the median of three calls since 5b2f744, before that a single one.",
-        *times_by_machine(path),
+        *times_by_machine(lines, path),
     ]
     if compare(lines) is not None:
         parts += [

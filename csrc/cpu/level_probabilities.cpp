@@ -27,8 +27,8 @@ class Packed {
           level_(AlignedBuffer::zeros(n_classes_ * whole_lines(n_levels_))) {
         std::fill_n(log_weight_.data(), n_classes_, kNothing);
         for (int m = 0; m < n_mixtures; ++m) add(mixtures[m], m, n_mixtures);
-        view_ = {n_mixtures,      mixtures->n_attributes, n_levels_,         each_,        whole_lines(n_levels_),
-                 mixtures->start, log_weight_.data(),     log_level_.data(), level_.data()};
+        view_ = {n_mixtures,         n_levels_,         each_,        whole_lines(n_levels_),
+                 log_weight_.data(), log_level_.data(), level_.data()};
     }
 
     const PackedMixtures& view() const { return view_; }

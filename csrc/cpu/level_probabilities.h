@@ -24,10 +24,9 @@ bool level_probabilities(const LatentClasses* mixtures, int n_mixtures, const On
 
 // Mixtures side by side, each one's classes padded to whole vectors of any instruction set.
 struct PackedMixtures {
-    int n_mixtures, n_attributes, n_levels;
+    int n_mixtures, n_levels;
     int classes_each;          // whole lines
     int level_stride;          // of `level`, whole lines
-    const int* start;          // [M + 1]
     const double* log_weight;  // [mixtures * classes_each], so low where it pads that nothing is left of it
     const double* log_level;   // [D, mixtures * classes_each]
     const float* level;        // [mixtures * classes_each, level_stride], over the number of mixtures
