@@ -27,7 +27,7 @@ SUITES: dict[str, tuple[str, dict[str, str]]] = {
     "importance_impute": ("importance_impute.py", {}),
     "importance_impute_avx2": ("importance_impute.py", AVX2_ONLY),
     "propose": ("propose.py", {}),
-    "joint_gaussian": ("joint_gaussian.py", {}),
+    "gaussian_mixture": ("gaussian_mixture.py", {}),
     "latent_classes": ("latent_classes.py", {}),
     "training_step": ("training_step.py", {}),
     "baseline_step": ("baseline_step.py", {}),

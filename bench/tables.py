@@ -38,7 +38,7 @@ ELSEWHERE = {
 ACCURACY = RESULTS / "accuracy.jsonl"
 DOCS = Path(__file__).parents[1] / "docs"
 SUITES = (
-    "importance_impute", "importance_impute_avx2", "propose", "joint_gaussian", "latent_classes", "training_step",
+    "importance_impute", "importance_impute_avx2", "propose", "gaussian_mixture", "latent_classes", "training_step",
     "baseline_step",
 )  # fmt: skip
 
@@ -408,7 +408,7 @@ def performance() -> str:
         "training_step": "## Training step",
         "baseline_step": "## Training step of the other models",
         "propose": "## propose",
-        "joint_gaussian": "## Linear member",
+        "gaussian_mixture": "## Gaussian member",
         "latent_classes": "## Latent classes",
         "importance_impute": "## importance_impute",
     }

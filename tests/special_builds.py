@@ -21,7 +21,7 @@ import pybind11
 ROOT = Path(__file__).parents[1]
 KERNEL_TESTS = [
     "test_elbo.py", "test_elementary.py", "test_fill_unobserved.py", "test_grouped_mlp.py", "test_importance_impute.py",
-    "test_joint_gaussian.py", "test_latent_classes.py", "test_linear_gaussian.py", "test_native_training.py",
+    "test_gaussian_mixture.py", "test_latent_classes.py", "test_linear_gaussian.py", "test_native_training.py",
     "test_noise.py", "test_normal_scores.py", "test_propose.py", "test_sample_moments.py", "test_samples.py",
 ]  # fmt: skip
 # Sweeps and statistics find no wrong access; a child process or an interrupt confuses the sanitizers.

@@ -104,7 +104,7 @@ def test_who_has_one():
     assert build_preset("auto", levels, 50_000, 299_999).closed_form == "classes"
     assert build_preset("auto", levels, 50_000, 300_000).closed_form is None
     assert build_preset("auto", AttributeLayout(("categorical",), (1001,)), 5000, 5000).closed_form is None
-    assert build_preset("auto", mixed, 500, 800).closed_form == "linear"
+    assert build_preset("auto", mixed, 500, 800).closed_form == "gaussian"
     assert build_preset("paper", levels, 500, 5_000).closed_form is None
     _, incomplete = types(60)
     assert VSAEImputer(**SHORT).fit(incomplete).closed_form_ is None  # too few rows for validation

@@ -97,7 +97,7 @@ def test_loading_runs_no_code(path):
     assert path.read_bytes()[8:9] == b"{"
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["vsae_fast"])
-    assert header["version"] == 9
+    assert header["version"] == 10
     assert header["package"]
     assert header["noise"].startswith("philox")
 
@@ -122,7 +122,7 @@ def test_columns_of_format_5_have_no_times(path):
     assert VSAEImputer.load(path).schema_ == before
 
 
-def test_ensembles_of_format_6_have_no_linear_member(path, table):
+def test_ensembles_of_format_6_have_no_closed_form_member(path, table):
     rewrite(path, version=6, linear_shares=None)
     imputer = VSAEImputer.load(path)
     assert imputer.closed_form_ is None

@@ -47,15 +47,27 @@ def cpu_level() -> str: ...
 def fma_peak(n_threads: int, seconds: float = 0.2, level: str = "") -> float: ...
 def round_trip() -> float: ...
 def conditional_means(
-    n_columns: int, mean: int, covariance: int, n_rows: int, x: int, observed: int, completed: int, n_threads: int
-) -> None: ...
-def expected_moments(
     n_columns: int,
+    n_components: int,
+    log_weight: int,
     mean: int,
     covariance: int,
     n_rows: int,
     x: int,
     observed: int,
+    completed: int,
+    n_threads: int,
+) -> None: ...
+def expected_moments(
+    n_columns: int,
+    n_components: int,
+    log_weight: int,
+    mean: int,
+    covariance: int,
+    n_rows: int,
+    x: int,
+    observed: int,
+    weight: int,
     first: int,
     second: int,
     n_threads: int,

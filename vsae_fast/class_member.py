@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vsae_fast.closed_form_member import ClosedFormMember
-from vsae_fast.joint_gaussian import Array, BoolArray, FloatArray
+from vsae_fast.gaussian_mixture import Array, BoolArray, FloatArray
 from vsae_fast.latent_classes import LatentClasses, level_probabilities
 from vsae_fast.normal_scores import IntArray
 from vsae_fast.ops.layout import AttributeLayout

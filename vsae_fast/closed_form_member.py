@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from vsae_fast.joint_gaussian import Array, BoolArray, FloatArray
+from vsae_fast.gaussian_mixture import Array, BoolArray, FloatArray
 from vsae_fast.normal_scores import IntArray
 from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.ops.philox import uniforms

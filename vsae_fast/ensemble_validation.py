@@ -6,7 +6,7 @@ little as imputation itself lacks beside what it knows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from vsae_fast.calibration import LARGEST, spread_moments
-from vsae_fast.closed_form_candidates import candidates
+from vsae_fast.closed_form_candidates import Candidate, candidates
 from vsae_fast.closed_form_member import ClosedFormMember
+from vsae_fast.gaussian_mixture import Array, BoolArray, FloatArray
 from vsae_fast.hidden_cells import ROWS, impute_hidden_cells
-from vsae_fast.joint_gaussian import Array, BoolArray
 from vsae_fast.models.vsae import VSAE
+from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.presets import Preset
 from vsae_fast.training import History, split_and_seed, visible_weight
 
@@ -28,6 +29,23 @@ TYPICAL_SHARE, PRIOR_CELLS = 0.3, 150.0
 MOST_SPLITS = 3  # whose validation rows are kept from the members that are tried on them
 
 Splits = dict[int, tuple[torch.Tensor, torch.Tensor, int]]  # training rows, validation rows, seed of their noise
+
+
+class Cells(NamedTuple):
+    """Hidden cells of some rows: true values, the networks', which are hidden and which visible, each (N, D)."""
+
+    known: FloatArray
+    networks: FloatArray
+    hidden: BoolArray
+    visible: BoolArray
+
+
+class Choice(NamedTuple):
+    """A candidate, its weighted gain on hidden cells, and its shares of numbers and of levels there."""
+
+    candidate: Candidate
+    gain: float
+    shares: tuple[float, float]
 
 
 class Share(NamedTuple):
@@ -99,62 +117,74 @@ def _closed_form_member(
         held[splits[seed][1].cpu().numpy()[:ROWS]] = True
     found = candidates(preset, layout, x, mask, rows[~held[rows]], n_threads)
 
-    sums = np.zeros((len(found), layout.n_columns, 3))
-    for seed in seeds:
-        own = [model for model, history in zip(models, histories, strict=True) if history.seed == seed]
-        sums += _sums(own, [candidate.member for candidate in found], preset, x, mask, *splits[seed][1:])
-    numerical = layout.numerical_columns(torch.device("cpu")).numpy()
-    shares = [
-        [_share(own[which].sum(0), candidate.most_share) for which in (numerical, ~numerical)]
-        for candidate, own in zip(found, sums, strict=True)
-    ]
-    best = _best([candidate.weight for candidate in found], [sum(kind.gain for kind in own) for own in shares])
-    of_numbers, of_levels = (kind.share for kind in shares[best])
+    cells: Iterable[Cells] = _hidden_cells(models, histories, preset, x, mask, {seed: splits[seed] for seed in seeds})
+    if any(candidate.refined for candidate in found):
+        cells = list(cells)  # for another look
+    choice = _choose(found, layout, cells)
+    refined = choice.candidate.refined() if choice.candidate.refined else []
+    if refined:
+        choice = max(choice, _choose(refined, layout, cells), key=lambda c: c.gain)
+    of_numbers, of_levels = choice.shares
     if of_numbers == of_levels == 0:
         return None, None
     final, tried = (
         replace(member, number_share=of_numbers, level_share=of_levels)
-        for member in (found[best].fitted_to(rows), found[best].member)
+        for member in (choice.candidate.fitted_to(rows), choice.candidate.member)
     )
     return final, tried
 
 
-def _best(weights: Sequence[float], gains: Sequence[float]) -> int:
-    """Position of the largest weighted gain."""
-    return int(np.argmax(np.multiply(gains, weights)))
+def _choose(found: Sequence[Candidate], layout: AttributeLayout, cells: Iterable[Cells]) -> Choice:
+    """The candidate that gains most on hidden cells, by its weight."""
+    numerical = layout.numerical_columns(torch.device("cpu")).numpy()
+    sums = _sums([candidate.member for candidate in found], layout, cells)
+    choices = []
+    for candidate, own in zip(found, sums, strict=True):
+        kinds = [_share(own[which].sum(0), candidate.most_share) for which in (numerical, ~numerical)]
+        gain = candidate.weight * sum(kind.gain for kind in kinds)
+        choices.append(Choice(candidate, gain, (kinds[0].share, kinds[1].share)))
+    return max(choices, key=lambda choice: choice.gain)
 
 
-def _sums(
+def _hidden_cells(
     models: Sequence[VSAE],
-    members: Sequence[ClosedFormMember],
+    histories: Sequence[History],
     preset: Preset,
     x: torch.Tensor,
     mask: torch.Tensor,
-    rows: torch.Tensor,
-    seed: int,
-) -> Array:
-    """Of hidden cells, by member and column: what :func:`_share` wants, shape (members, D, 3)."""
+    splits: Splits,
+) -> Iterator[Cells]:
+    """Hidden cells of validation rows, and what the networks whose validation rows they are expect there."""
     layout = models[0].layout
     weight = visible_weight(preset.objective)
-    passes = [
-        impute_hidden_cells(
-            model, x[rows], mask[rows], weight, seed, share=HIDDEN_SHARE, n_samples=SAMPLES, n_patterns=PATTERNS
-        )
-        for model in models
-    ]
+    for split_seed, (_, rows, seed) in splits.items():
+        passes = [
+            impute_hidden_cells(
+                model, x[rows], mask[rows], weight, seed, share=HIDDEN_SHARE, n_samples=SAMPLES, n_patterns=PATTERNS
+            )
+            for model, history in zip(models, histories, strict=True)
+            if history.seed == split_seed
+        ]
+        for cells in zip(*passes, strict=True):  # the same cells of every network: they share their seed
+            yield Cells(
+                cells[0].x.cpu().numpy(),
+                np.mean([cell.result.imputed.cpu().numpy() for cell in cells], axis=0),
+                layout.expand(cells[0].hidden).cpu().numpy() > 0,
+                layout.expand(cells[0].visible).cpu().numpy() > 0,
+            )
+
+
+def _sums(members: Sequence[ClosedFormMember], layout: AttributeLayout, cells: Iterable[Cells]) -> Array:
+    """By member and column what :func:`_share` wants, shape (members, D, 3)."""
     sums = np.zeros((len(members), layout.n_columns, 3))
     first = np.isin(np.arange(layout.n_columns), layout.starts)
-    for cells in zip(*passes, strict=True):  # the same cells of every network: they share their seed
-        known = cells[0].x.cpu().numpy()
-        networks = np.mean([cell.result.imputed.cpu().numpy() for cell in cells], axis=0)
-        where: BoolArray = layout.expand(cells[0].hidden).cpu().numpy() > 0
-        seen: BoolArray = layout.expand(cells[0].visible).cpu().numpy() > 0
+    for known, networks, hidden, visible in cells:
         error = np.clip(known - networks, -LARGEST, LARGEST)
         for member, own in zip(members, sums, strict=True):
-            otherwise = member.expected(known, seen) - networks
-            own[:, 0] += np.where(where, error * otherwise, 0).sum(0, dtype=np.float64)
-            own[:, 1] += np.where(where, otherwise**2, 0).sum(0, dtype=np.float64)
-            own[:, 2] += np.where(first, where.sum(0), 0)
+            otherwise = member.expected(known, visible) - networks
+            own[:, 0] += np.where(hidden, error * otherwise, 0).sum(0, dtype=np.float64)
+            own[:, 1] += np.where(hidden, otherwise**2, 0).sum(0, dtype=np.float64)
+            own[:, 2] += np.where(first, hidden.sum(0), 0)
     return sums
 
 

@@ -131,9 +131,10 @@ class VSAEImputer(CallbackSupportMixin, TransformerMixin, BaseEstimator):  # typ
     history_ : list of History
         Loss and validation score per epoch of each network.
     closed_form_ : ClosedFormMember or None
-        What is averaged with the networks, and its shares; None where validation gave it none. A normal distribution,
-        of numbers or of scores of their ranks (auto, up to 64 encoded columns and less than 50,000 observed cells), or
-        latent classes (auto, tables of categories of up to 1000 levels in all and less than 300,000 observed cells).
+        What is averaged with the networks, and its shares; None where validation gave it none. A normal distribution
+        or mixtures of such, of numbers or of scores of their ranks (auto, up to 64 encoded columns and less than 50,000
+        observed cells), or latent classes (auto, tables of categories of up to 1000 levels in all and less than 300,000
+        observed cells).
     self_masking_ : dict of int to SelfMasking
         Terms of self-masking columns, by the column's number among those that are modelled.
     n_iter_ : int

@@ -19,7 +19,7 @@ from vsae_fast import noise
 from vsae_fast.calibration import SpreadMoments
 from vsae_fast.class_member import ClassMember
 from vsae_fast.closed_form_member import ClosedFormMember
-from vsae_fast.linear_member import LinearMember
+from vsae_fast.gaussian_member import GaussianMember
 from vsae_fast.models.config import NetworkConfig
 from vsae_fast.models.vsae import VSAE
 from vsae_fast.self_masking import SelfMasking
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 
 # 2: a checksum of the networks; weight decay and end of each training. 3: blocks of columns. 4: self-masking columns.
 # 5: skewness and tailweight of what a self-masking column's prediction leaves. 6: columns of times. 7: linear members.
-# 8: of scores. 9: members of latent classes.
-FORMAT_VERSION = 9
-CLOSED_FORM: dict[str, type[ClosedFormMember]] = {"linear": LinearMember, "classes": ClassMember}
+# 8: of scores. 9: members of latent classes. 10: normal distributions of several components.
+FORMAT_VERSION = 10
+# Names in files; those of one normal distribution were called linear.
+CLOSED_FORM: dict[str, type[ClosedFormMember]] = {"linear": GaussianMember, "classes": ClassMember}
 KEY = "vsae_fast"
 
 _RuntimePath = str | os.PathLike[str]

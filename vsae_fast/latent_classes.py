@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsae_fast import _native
-from vsae_fast.joint_gaussian import Array, BoolArray, FloatArray
+from vsae_fast.gaussian_mixture import Array, BoolArray, FloatArray
 from vsae_fast.normal_scores import IntArray
 
 # Levels' worth of observations, spread as the attribute's frequencies are, in each attribute of each class; classes'

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.special import ndtri
 
 from vsae_fast import _native
-from vsae_fast.joint_gaussian import Array, BoolArray
+from vsae_fast.gaussian_mixture import Array, BoolArray
 
 # Of a score, the rest is the number itself: spikes and gaps of a column bend its curve less, and far numbers still
 # count as such.

@@ -13,7 +13,7 @@ from vsae_fast.ops.layout import AttributeLayout
 from vsae_fast.training import TrainingPlan
 
 PresetName = Literal["auto", "paper"]
-ClosedForm = Literal["linear", "classes"]
+ClosedForm = Literal["gaussian", "classes"]
 PRESETS: tuple[str, ...] = get_args(PresetName)
 
 
@@ -38,9 +38,9 @@ class Preset:
         Networks for each weight decay, each trained from its own seed; imputations are averaged.
     weight_decays : tuple of float
         Candidates; those that validation does not rule out are averaged.
-    closed_form : {"linear", "classes"}, optional
-        Whether a joint normal distribution or latent classes are averaged with the networks, by the share that
-        validation gives them.
+    closed_form : {"gaussian", "classes"}, optional
+        Whether normal distributions or latent classes are averaged with the networks, by the share that validation
+        gives them.
     """
 
     network: NetworkConfig
@@ -136,8 +136,8 @@ TOLERANCE = 0.05
 HIDDEN_SHARE_OF_NUMBERS = (0.15, 0.35)
 
 
-# Columns up to which a joint normal distribution is averaged with the networks: a row costs as much as their cube.
-LINEAR_COLUMNS = 64
+# Columns up to which normal distributions are averaged with the networks: a row costs as much as their cube.
+GAUSSIAN_COLUMNS = 64
 # Observed cells and encoded columns up to which latent classes are; tried on 170,000 cells of 68 columns.
 CLASS_CELLS, CLASS_COLUMNS = 300_000, 1000
 
@@ -192,7 +192,7 @@ def closed_form(layout: AttributeLayout, n_observed: int) -> ClosedForm | None:
     """What ``auto`` averages with its networks: latent classes where all columns are categories."""
     if "numerical" not in layout.kinds:
         return "classes" if n_observed < CLASS_CELLS and layout.n_columns <= CLASS_COLUMNS else None
-    return "linear" if n_observed < MANY_CELLS and layout.n_columns <= LINEAR_COLUMNS else None
+    return "gaussian" if n_observed < MANY_CELLS and layout.n_columns <= GAUSSIAN_COLUMNS else None
 
 
 def auto(layout: AttributeLayout, n_rows: int, n_observed: int) -> Preset:

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "bindings/addresses.h"
-#include "bindings/joint_gaussian.h"
+#include "bindings/gaussian_mixture.h"
 #include "bindings/latent_classes.h"
 #include "bindings/numbers.h"
 #include "bindings/proposals.h"
@@ -206,7 +206,7 @@ PYBIND11_MODULE(_native, module) {
         .def_readwrite("tolerance", &ImportanceImputeArguments::tolerance);
 
     vsae::bind_training(module);
-    vsae::bind_joint_gaussian(module);
+    vsae::bind_gaussian_mixture(module);
     vsae::bind_latent_classes(module);
     vsae::bind_numbers(module);
     vsae::bind_proposals(module);

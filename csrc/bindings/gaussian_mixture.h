@@ -5,6 +5,6 @@
 
 namespace vsae {
 
-void bind_joint_gaussian(pybind11::module_& module);
+void bind_gaussian_mixture(pybind11::module_& module);
 
 }  // namespace vsae
