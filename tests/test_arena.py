@@ -277,21 +277,23 @@ def test_several_processes_give_the_same_lines(tmp_path, monkeypatch, capsys):
 
 
 def test_times_of_two_machines_stand_apart(tmp_path):
-    def timed(method, seconds, level, commit):
+    def timed(method, seconds, level, commit, cpu):
         own = line("p", method, 0.5, protocol="whole")
         own["seconds"] = {"fit_transform": seconds, "transform of 10,000 rows": seconds}
-        return {**own, "environment": {**own["environment"], "cpu_level": level, "commit": commit}}
+        return {**own, "environment": {**own["environment"], "cpu_level": level, "commit": commit, "cpu": cpu}}
 
-    def write(path, level, ours, trees, commit):
+    def write(path, level, ours, trees, commit, cpu="AMD EPYC"):
         path.parent.mkdir(exist_ok=True)
-        lines = [timed("vsae_fast auto", ours, level, commit), timed("chained random forests", trees, level, commit)]
+        both = {"vsae_fast auto": ours, "chained random forests": trees}
+        lines = [timed(method, seconds, level, commit, cpu) for method, seconds in both.items()]
         path.write_text("".join(json.dumps(entry) + "\n" for entry in lines))
 
     path = tmp_path / "lines.jsonl"
     write(path, "avx2", 2.0, 50.0, "new")
     assert "With AVX-512" not in quality(path)
     write(tmp_path / "with_avx512" / path.name, "avx512", 1.0, 19.0, "old")
-    write(tmp_path / "intel" / path.name, "avx512", 3.0, 66.0, "own")
+    write(tmp_path / "intel" / path.name, "avx512", 3.0, 66.0, "own", "Intel(R) Xeon(R) Processor")
+    write(tmp_path / "without_avx512" / path.name, "avx512", 9.0, 9.0, "elsewhere")  # in a folder that is not theirs
     text = quality(path)
     with_it, rest = text.split("With AVX-512 (commits old):")[1].split(
         "With AVX-512, an Intel processor (commits own):"

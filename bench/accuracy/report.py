@@ -20,6 +20,11 @@ from bench.markdown import machine, table, verdict
 NAMES = {"nrmse_std": "NRMSE", "pfc": "PFC"}
 TREES = "chained random forests"
 PICTURE = "mean_ranks.svg"
+MACHINES = {  # by the folder of their own lines
+    "with_avx512": "With AVX-512",
+    "intel": "With AVX-512, an Intel processor",
+    "without_avx512": "Without AVX-512",
+}
 
 
 def read(path: Path) -> list[Line]:
@@ -27,19 +32,21 @@ def read(path: Path) -> list[Line]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def with_avx512(path: Path) -> list[Line]:
-    """Lines of a machine with AVX-512; the file's own, and beside it those that a machine without it ran anew.
+def machine_of(line: Line) -> str:
+    """Folder of the kind of machine that a line was measured on, a key of :data:`MACHINES`."""
+    if line["environment"]["cpu_level"] != "avx512":
+        return "without_avx512"
+    return "intel" if "Intel" in line["environment"]["cpu"] else "with_avx512"
+
+
+def timed_on(machine: str, path: Path) -> list[Line]:
+    """Lines of one kind of machine: the file's own, and those in the machine's folder that another ran anew.
 
     For times alone: times of different machines do not compare, errors do.
     """
-    lines = read(path) + measured_on("with_avx512", path)
-    return [line for line in lines if line["environment"]["cpu_level"] == "avx512"]
-
-
-def measured_on(machine: str, path: Path) -> list[Line]:
-    """Lines of the file of that name in a machine's own folder."""
-    own = path.parent / machine / path.name
-    return read(own) if own.is_file() else []
+    beside = path.parent / machine / path.name
+    lines = read(path) + (read(beside) if beside.is_file() else [])
+    return [line for line in lines if machine_of(line) == machine]
 
 
 def _mean(lines: Iterable[Line], scoring: str, error: str) -> float | None:
@@ -135,14 +142,11 @@ def times(lines: list[Line]) -> str:
     return table((*header, "times as fast", f"bar {TRANSFORM_RATIO[0]:g}"), rows)
 
 
-def times_by_machine(lines: list[Line], path: Path) -> list[str]:
+def times_by_machine(path: Path) -> list[str]:
     """Times of each kind of machine, of a file's lines and of those beside it; different ones do not compare."""
     parts = []
-    for name, own in (
-        ("With AVX-512", with_avx512(path)),
-        ("With AVX-512, an Intel processor", measured_on("intel", path)),
-        ("Without AVX-512", [line for line in lines if line["environment"]["cpu_level"] != "avx512"]),
-    ):
+    for machine, name in MACHINES.items():
+        own = timed_on(machine, path)
         timed = [line for line in own if line["protocol"] == "whole" and line["method"] in (OURS, TREES)]
         if any(line["method"] == TREES for line in timed):
             commits = sorted({line["environment"]["commit"] for line in timed})
@@ -258,7 +262,7 @@ def quality(path: Path) -> str:
         bars(lines),
         "Medians of the time over runs, both on all cores of one machine; runs that began while other work filled it "
         "are left out. A run's `transform` is the median of three calls since 5b2f744, before that a single one.",
-        *times_by_machine(lines, path),
+        *times_by_machine(path),
     ]
     if compare(lines) is not None:
         parts += [
@@ -267,7 +271,7 @@ def quality(path: Path) -> str:
             "the rows; errors of those rows (in-sample) and of the others (held-out).",
             f"![Mean ranks of the methods]({PICTURE})",
             ranks(lines),
-            *filter(None, [failures(lines), length(with_avx512(path))]),
+            *filter(None, [failures(lines), length(timed_on("with_avx512", path))]),
             "Errors in-sample, mean over the masks that all methods have been run on "
             f"({', '.join(UNRANKED)}, which takes minutes for a small table and has no rank, on some); energy: "
             "distance between the rows as completed (drawn, where a method draws) and the true ones, 0 is best:",
