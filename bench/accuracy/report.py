@@ -39,14 +39,14 @@ def machine_of(line: Line) -> str:
     return "intel" if "Intel" in line["environment"]["cpu"] else "with_avx512"
 
 
-def timed_on(machine: str, path: Path) -> list[Line]:
-    """Lines of one kind of machine: the file's own, and those in the machine's folder that another ran anew.
+def timed_on(kind: str, path: Path) -> list[Line]:
+    """Lines of one kind of machine: the file's own, and those in the kind's folder that another has run anew.
 
     For times alone: times of different machines do not compare, errors do.
     """
-    beside = path.parent / machine / path.name
+    beside = path.parent / kind / path.name
     lines = read(path) + (read(beside) if beside.is_file() else [])
-    return [line for line in lines if machine_of(line) == machine]
+    return [line for line in lines if machine_of(line) == kind]
 
 
 def _mean(lines: Iterable[Line], scoring: str, error: str) -> float | None:
@@ -145,8 +145,8 @@ def times(lines: list[Line]) -> str:
 def times_by_machine(path: Path) -> list[str]:
     """Times of each kind of machine, of a file's lines and of those beside it; different ones do not compare."""
     parts = []
-    for machine, name in MACHINES.items():
-        own = timed_on(machine, path)
+    for kind, name in MACHINES.items():
+        own = timed_on(kind, path)
         timed = [line for line in own if line["protocol"] == "whole" and line["method"] in (OURS, TREES)]
         if any(line["method"] == TREES for line in timed):
             commits = sorted({line["environment"]["commit"] for line in timed})
