@@ -14,24 +14,28 @@ constexpr long kRowsPerTask = 64;
 constexpr double kLeastPivot = 1e-12;  // of columns that follow from others, in which rounding is all that is left
 
 // Conditions one row after another on what it has. Inner loops add to contiguous numbers, which compilers turn into
-// vectors without reordering a sum.
+// vectors without reordering a sum: kTogether components at once in registers, 1 where there is only one. Components up
+// to the next multiple have probability 0.
+template <int kTogether>
 class Conditioner {
    public:
     explicit Conditioner(const GaussianMixture& mixture)
         : mixture_(mixture),
           n_(mixture.n_columns),
-          n_components_(mixture.n_components),
+          n_components_((mixture.n_components + kTogether - 1) / kTogether * kTogether),
           factor_(square(n_)),
           cross_(square(n_)),
           mean_(by_component(n_)),
           solved_(by_component(n_)),
           filled_(by_component(n_)),
+          deviation_(by_component(n_)),
           probability_(n_components_),
+          weighted_(n_components_),
           column_(n_),
           pooled_(n_) {
         seen_.reserve(n_);
         unseen_.reserve(n_);
-        for (int c = 0; c < n_components_; ++c)
+        for (int c = 0; c < mixture.n_components; ++c)
             for (int j = 0; j < n_; ++j) mean_[by_component(j) + c] = mixture.mean[static_cast<long>(c) * n_ + j];
     }
 
@@ -57,7 +61,7 @@ class Conditioner {
     void add_moments(const double* x, const bool* observed, const ExpectedMoments& sums) {
         split(observed);
         std::copy_n(x, n_, pooled_.data());
-        if (!unseen_.empty() || n_components_ > 1) {
+        if (!unseen_.empty() || kSeveral) {
             factorise();
             solve_forward(x);
         }
@@ -67,9 +71,9 @@ class Conditioner {
             fill();
             for (std::size_t a = 0; a < unseen_.size(); ++a) pooled_[unseen_[a]] = average(filled(a));
             add_conditional_covariance(sums.second);
-            if (n_components_ > 1) add_covariance_of_components(sums.second);
+            if (kSeveral) add_covariance_of_components(sums.second);
         }
-        for (int c = 0; c < n_components_; ++c) {
+        for (int c = 0; c < mixture_.n_components; ++c) {
             const double own = probability_[c];
             double* to = sums.first + static_cast<long>(c) * n_;
             sums.weight[c] += own;
@@ -83,6 +87,7 @@ class Conditioner {
     }
 
    private:
+    static constexpr bool kSeveral = kTogether > 1;
     const GaussianMixture& mixture_;
     const int n_, n_components_;
     std::vector<int> seen_, unseen_;
@@ -91,7 +96,9 @@ class Conditioner {
     std::vector<double> mean_;         // [D, C]
     std::vector<double> solved_;       // inverse of the factor times deviations from the means, [seen, C]
     std::vector<double> filled_;       // E[x | component] of what is unseen, [unseen, C]
+    std::vector<double> deviation_;    // of these from their average, [unseen, C]
     std::vector<double> probability_;  // of the components given what is seen, [C]
+    std::vector<double> weighted_;     // a column's deviations by probability, [C]
     std::vector<double> column_, pooled_;
 
     static std::size_t square(int n) { return static_cast<std::size_t>(n) * n; }
@@ -100,9 +107,11 @@ class Conditioner {
     const double* filled(std::size_t unseen) const { return filled_.data() + by_component(unseen); }
 
     double average(const double* of_components) const {
-        double sum = 0;
-        for (int c = 0; c < n_components_; ++c) sum += probability_[c] * of_components[c];
-        return sum;
+        double sum[kTogether] = {}, total = 0;
+        for (int c = 0; c < n_components_; c += kTogether)
+            for (int t = 0; t < kTogether; ++t) sum[t] += probability_[c + t] * of_components[c + t];
+        for (int t = 0; t < kTogether; ++t) total += sum[t];
+        return total;
     }
 
     void split(const bool* observed) {
@@ -138,31 +147,34 @@ class Conditioner {
         for (int i = 0; i < n; ++i) {
             const double* own = factor_.data() + static_cast<std::size_t>(i) * n;
             const double* mean = mean_.data() + by_component(seen_[i]);
-            double* to = solved_.data() + by_component(i);
-            for (int c = 0; c < n_components_; ++c) to[c] = x[seen_[i]] - mean[c];
-            for (int j = 0; j < i; ++j) {
-                const double* before = solved_.data() + by_component(j);
-                for (int c = 0; c < n_components_; ++c) to[c] -= own[j] * before[c];
+            const double value = x[seen_[i]];
+            for (int c = 0; c < n_components_; c += kTogether) {
+                double sum[kTogether];
+                for (int t = 0; t < kTogether; ++t) sum[t] = value - mean[c + t];
+                const double* before = solved_.data() + c;
+                for (int j = 0; j < i; ++j, before += n_components_)
+                    for (int t = 0; t < kTogether; ++t) sum[t] -= own[j] * before[t];
+                for (int t = 0; t < kTogether; ++t) solved_[by_component(i) + c + t] = sum[t] / own[i];
             }
-            for (int c = 0; c < n_components_; ++c) to[c] /= own[i];
         }
     }
 
     // The factor's determinant is the same for all.
     void find_probabilities() {
-        if (n_components_ == 1) {
+        if (!kSeveral) {
             probability_[0] = 1;
             return;
         }
-        std::copy_n(mixture_.log_weight, n_components_, probability_.data());
+        const int n_real = mixture_.n_components;
+        std::copy_n(mixture_.log_weight, n_real, probability_.data());
         for (std::size_t i = 0; i < seen_.size(); ++i) {
             const double* own = solved_.data() + by_component(i);
-            for (int c = 0; c < n_components_; ++c) probability_[c] -= 0.5 * own[c] * own[c];
+            for (int c = 0; c < n_real; ++c) probability_[c] -= 0.5 * own[c] * own[c];
         }
-        const double top = *std::max_element(probability_.begin(), probability_.end());
+        const double top = *std::max_element(probability_.data(), probability_.data() + n_real);
         double total = 0;
-        for (double& p : probability_) total += p = std::exp(p - top);
-        for (double& p : probability_) p /= total;
+        for (int c = 0; c < n_real; ++c) total += probability_[c] = std::exp(probability_[c] - top);
+        for (int c = 0; c < n_real; ++c) probability_[c] /= total;
     }
 
     // pooled = L^-T pooled.
@@ -193,12 +205,14 @@ class Conditioner {
     void fill() {
         const std::size_t n_unseen = unseen_.size();
         for (std::size_t a = 0; a < n_unseen; ++a) {
-            double* to = filled_.data() + by_component(a);
-            std::copy_n(mean_.data() + by_component(unseen_[a]), n_components_, to);
-            for (std::size_t i = 0; i < seen_.size(); ++i) {
-                const double w = cross_[i * n_unseen + a];
-                const double* own = solved_.data() + by_component(i);
-                for (int c = 0; c < n_components_; ++c) to[c] += w * own[c];
+            const double* mean = mean_.data() + by_component(unseen_[a]);
+            for (int c = 0; c < n_components_; c += kTogether) {
+                double sum[kTogether];
+                for (int t = 0; t < kTogether; ++t) sum[t] = mean[c + t];
+                const double *w = cross_.data() + a, *own = solved_.data() + c;
+                for (std::size_t i = 0; i < seen_.size(); ++i, w += n_unseen, own += n_components_)
+                    for (int t = 0; t < kTogether; ++t) sum[t] += *w * own[t];
+                for (int t = 0; t < kTogether; ++t) filled_[by_component(a) + c + t] = sum[t];
             }
         }
     }
@@ -220,33 +234,46 @@ class Conditioner {
     void add_covariance_of_components(double* second) {
         const std::size_t n_unseen = unseen_.size();
         for (std::size_t a = 0; a < n_unseen; ++a) {
-            double* own = filled_.data() + by_component(a);
-            const double centre = pooled_[unseen_[a]];
+            const double* own = filled(a);
+            for (int c = 0; c < n_components_; ++c) deviation_[by_component(a) + c] = own[c] - pooled_[unseen_[a]];
+        }
+        for (std::size_t a = 0; a < n_unseen; ++a) {
+            for (int c = 0; c < n_components_; ++c) weighted_[c] = probability_[c] * deviation_[by_component(a) + c];
             double* to = second + static_cast<long>(unseen_[a]) * n_;
             for (std::size_t b = 0; b <= a; ++b) {
-                const double* other = filled(b);
-                const double other_centre = pooled_[unseen_[b]];
-                double sum = 0;
-                for (int c = 0; c < n_components_; ++c)
-                    sum += probability_[c] * (own[c] - centre) * (other[c] - other_centre);
-                to[unseen_[b]] += sum;
+                const double* other = deviation_.data() + by_component(b);
+                double sum[kTogether] = {}, total = 0;
+                for (int c = 0; c < n_components_; c += kTogether)
+                    for (int t = 0; t < kTogether; ++t) sum[t] += weighted_[c + t] * other[c + t];
+                for (int t = 0; t < kTogether; ++t) total += sum[t];
+                to[unseen_[b]] += total;
             }
         }
     }
 };
+
+constexpr int kSeveralTogether = 8;  // sums in registers of two doubles, and enough of them to hide latencies
+
+// Calls `work` with a number of components that go together.
+template <class Work>
+bool by_components(const GaussianMixture& mixture, const Work& work) {
+    return mixture.n_components == 1 ? work.template operator()<1>() : work.template operator()<kSeveralTogether>();
+}
 
 }  // namespace
 
 bool conditional_means(const GaussianMixture& mixture, const IncompleteRows& rows, double* completed, int n_threads,
                        const std::function<bool()>& poll) {
     const long n = mixture.n_columns;
-    const auto work = [&](RowTasks& tasks) {
-        Conditioner conditioner(mixture);
-        for (long begin, end; tasks.next(&begin, &end);)
-            for (long row = begin; row < end; ++row)
-                conditioner.complete(rows.x + row * n, rows.observed + row * n, completed + row * n);
-    };
-    return parallel_rows(rows.n_rows, kRowsPerTask, n_threads, work, &poll);
+    return by_components(mixture, [&]<int kTogether>() {
+        const auto work = [&](RowTasks& tasks) {
+            Conditioner<kTogether> conditioner(mixture);
+            for (long begin, end; tasks.next(&begin, &end);)
+                for (long row = begin; row < end; ++row)
+                    conditioner.complete(rows.x + row * n, rows.observed + row * n, completed + row * n);
+        };
+        return parallel_rows(rows.n_rows, kRowsPerTask, n_threads, work, &poll);
+    });
 }
 
 bool expected_moments(const GaussianMixture& mixture, const IncompleteRows& rows, const ExpectedMoments& sums,
@@ -255,16 +282,19 @@ bool expected_moments(const GaussianMixture& mixture, const IncompleteRows& rows
     const long of_task = n_components + n_components * n + n * n;
     const long n_tasks = (rows.n_rows + kRowsPerTask - 1) / kRowsPerTask;
     std::vector<double> parts(static_cast<std::size_t>(n_tasks * of_task));  // a task's own, added up in their order
-    const auto work = [&](RowTasks& tasks) {
-        Conditioner conditioner(mixture);
-        for (long begin, end; tasks.next(&begin, &end);) {
-            double* own = parts.data() + begin / kRowsPerTask * of_task;
-            const ExpectedMoments part{own, own + n_components, own + n_components + n_components * n};
-            for (long row = begin; row < end; ++row)
-                conditioner.add_moments(rows.x + row * n, rows.observed + row * n, part);
-        }
-    };
-    if (!parallel_rows(rows.n_rows, kRowsPerTask, n_threads, work, &poll)) return false;
+    const bool whole = by_components(mixture, [&]<int kTogether>() {
+        const auto work = [&](RowTasks& tasks) {
+            Conditioner<kTogether> conditioner(mixture);
+            for (long begin, end; tasks.next(&begin, &end);) {
+                double* own = parts.data() + begin / kRowsPerTask * of_task;
+                const ExpectedMoments part{own, own + n_components, own + n_components + n_components * n};
+                for (long row = begin; row < end; ++row)
+                    conditioner.add_moments(rows.x + row * n, rows.observed + row * n, part);
+            }
+        };
+        return parallel_rows(rows.n_rows, kRowsPerTask, n_threads, work, &poll);
+    });
+    if (!whole) return false;
     const auto add_up = [&](long offset, long count, double* to) {
         std::fill_n(to, count, 0.0);
         for (long task = 0; task < n_tasks; ++task) {
